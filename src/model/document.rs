@@ -1,0 +1,683 @@
+use std::{borrow::Cow, fmt::Write as _, ops::Range};
+
+use bytes::Bytes;
+
+use crate::model::{FieldPath, NotInspected};
+
+/// One text of a document: 0 is the body itself, the others were opened out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TextId(u32);
+
+impl TextId {
+    /// The body itself, after content decoding.
+    pub const BODY: Self = Self(0);
+
+    /// The position in [`Document::texts`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One node of a document's tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The root.
+    pub const ROOT: Self = Self(0);
+
+    /// The position in document order.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a node is called by its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A place in a list.
+    Index(u32),
+    /// Bytes of the node's own text: an object key without its quotes.
+    Key {
+        /// Offset of the first byte.
+        start: u32,
+        /// Offset after the last byte.
+        end: u32,
+    },
+    /// As [`Name::Key`], but written with JSON escapes.
+    EscapedKey {
+        /// Offset of the first byte.
+        start: u32,
+        /// Offset after the last byte.
+        end: u32,
+    },
+    /// A name that is not in the bytes: a protobuf field, or a container segment such as `!json`.
+    Static(&'static str),
+    /// A protobuf field that the schema does not name.
+    FieldNumber(u32),
+}
+
+/// What a node's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FieldKind {
+    /// A list; its span holds its members.
+    Array,
+    /// `true` or `false`.
+    Bool,
+    /// Bytes that are not text.
+    Bytes,
+    /// `null`.
+    Null,
+    /// A number, as it is written.
+    Number,
+    /// A list of named members; its span holds them.
+    Object,
+    /// Text. The span is what stands between the quotes.
+    String,
+    /// Text with JSON escapes in it. A plain copy stands in another text, see [`Document::plain`].
+    EscapedString,
+    /// A number in a binary format; `value` decodes it, and there is no text to scan.
+    Binary(BinaryNumber),
+}
+
+/// How the bytes of a binary number are to be read. Protobuf's wire forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are protobuf's own")]
+pub enum BinaryNumber {
+    Bool,
+    Double,
+    Fixed32,
+    Fixed64,
+    Float,
+    Sfixed32,
+    Sfixed64,
+    Sint,
+    Varint,
+    VarintSigned,
+}
+
+impl FieldKind {
+    /// Whether it has members rather than a value.
+    pub const fn is_branch(self) -> bool {
+        matches!(self, Self::Array | Self::Object)
+    }
+
+    /// Whether it is text.
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::String | Self::EscapedString)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    parent: u32,
+    text: u32,
+    start: u32,
+    end: u32,
+    name: Name,
+    kind: FieldKind,
+}
+
+/// How offsets in an opened text lead back into the text that it was opened from.
+#[derive(Clone, Debug)]
+pub enum SpanMap {
+    /// Base64 without line breaks that begins at this offset of the parent text: four characters for three bytes.
+    Base64 {
+        /// Offset of the first character in the parent text.
+        start: u32,
+    },
+    /// Runs of equal length on both sides, separated by places where one unit decodes to another length.
+    /// Each entry is the start of a run or unit: (offset here, offset in the parent text, whether it is a unit).
+    Pieces(Vec<(u32, u32, bool)>),
+    /// No inner structure (compression): everything maps to the whole of this range of the parent text.
+    Whole(Range<u32>),
+}
+
+impl SpanMap {
+    /// The smallest range of the parent text that encodes `range`. `offset` is where this segment starts.
+    fn to_parent(&self, range: Range<u32>, offset: u32) -> Range<u32> {
+        match self {
+            Self::Base64 { start } => {
+                let (from, to) = (range.start - offset, range.end - offset);
+                let last = to.max(from + 1) - 1;
+                // The character that holds a byte's first bit, and the one that holds its last.
+                let first_char = from / 3 * 4 + from % 3;
+                let last_char = last / 3 * 4 + last % 3 + 1;
+                start + first_char..start + last_char + 1
+            }
+            Self::Pieces(pieces) => {
+                let place = |at: u32| pieces.partition_point(|piece| piece.0 <= at).saturating_sub(1);
+                let (mut start, mut end) = (range.start, range.end);
+                if let Some(&(here, there, unit)) = pieces.get(place(range.start)) {
+                    start = if unit { there } else { there + (range.start - here) };
+                }
+                if range.is_empty() {
+                    return start..start;
+                }
+                let index = place(range.end - 1);
+                if let Some(&(here, there, unit)) = pieces.get(index) {
+                    end = match pieces.get(index + 1) {
+                        Some(&(_, next, _)) if unit => next,
+                        _ => there + (range.end - here),
+                    };
+                }
+                start..end
+            }
+            Self::Whole(whole) => whole.clone(),
+        }
+    }
+}
+
+/// A piece of an opened text: where it lies, whose value it is, and how to get back.
+#[derive(Clone, Debug)]
+struct Segment {
+    start: u32,
+    end: u32,
+    owner: u32,
+    /// `None` in the body: there is nothing behind it.
+    map: Option<SpanMap>,
+}
+
+#[derive(Clone, Debug)]
+struct Text {
+    bytes: Bytes,
+    /// The text that this one was opened from; itself for the body.
+    parent: u32,
+    segments: Vec<Segment>,
+    /// Nodes whose spans lie in this text: contiguous, and in order of their offsets.
+    nodes: Range<u32>,
+    /// Whether hits in the parent text inside an owner are void because this text replaces them (base64 and the like).
+    replaces_parent: bool,
+}
+
+/// A payload taken apart: a tree of fields, each with the bytes that it was read from.
+///
+/// Values are not copied: a node is a span in a text. Text 0 is the body. Strings with escapes, and containers inside
+/// strings (JSON, base64, percent), are decoded into further texts, each of which remembers for every byte where it
+/// came from. So a scanner reads whole texts from end to end, and any hit leads back to a field and to the smallest
+/// range of the body that encodes it.
+#[derive(Clone, Debug)]
+pub struct Document {
+    prefix: &'static str,
+    texts: Vec<Text>,
+    nodes: Vec<Node>,
+    gaps: Vec<(NodeId, NotInspected)>,
+}
+
+impl Document {
+    /// The first part of every path: the format's name.
+    pub fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
+    /// The texts to scan, the body first.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = (TextId, &[u8])> {
+        self.texts.iter().enumerate().map(|(index, text)| (TextId(index as u32), &text.bytes[..]))
+    }
+
+    /// The bytes of one text.
+    pub fn text(&self, text: TextId) -> &[u8] {
+        &self.texts[text.index()].bytes
+    }
+
+    /// Whether a text replaces what stands for it in its parent, so that hits there are void.
+    pub fn replaces_parent(&self, text: TextId) -> bool {
+        self.texts[text.index()].replaces_parent
+    }
+
+    /// What could not be read, and below which node.
+    pub fn gaps(&self) -> &[(NodeId, NotInspected)] {
+        &self.gaps
+    }
+
+    /// Every node in document order, text by text.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
+        (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
+    }
+
+    /// Every node that has a value rather than members.
+    pub fn leaves(&self) -> impl Iterator<Item = Field<'_>> {
+        self.fields().filter(|field| !field.kind().is_branch())
+    }
+
+    /// One node.
+    pub fn field(&self, id: NodeId) -> Field<'_> {
+        Field { document: self, id }
+    }
+
+    /// The deepest field whose value (or key) holds offset `at` of `text`.
+    ///
+    /// Falls back to the value that the text was opened from, then to the root.
+    pub fn field_at(&self, text: TextId, at: usize) -> Field<'_> {
+        let at = at as u32;
+        let place = &self.texts[text.index()];
+        let nodes = &self.nodes[place.nodes.start as usize..place.nodes.end as usize];
+        let after = nodes.partition_point(|node| node.start <= at);
+        // Walk up from the last node that starts before the offset to the one that also ends after it.
+        let mut index = match after {
+            0 => None,
+            after => Some(place.nodes.start + after as u32 - 1),
+        };
+        // A key stands before its value: the node that starts next may own the offset by its name.
+        if let Some(next) = nodes.get(after)
+            && let Name::Key { start, end } | Name::EscapedKey { start, end } = next.name
+            && (start..end).contains(&at)
+        {
+            index = Some(place.nodes.start + after as u32);
+            return Field { document: self, id: NodeId(index.unwrap_or_default()) };
+        }
+        while let Some(current) = index {
+            let node = &self.nodes[current as usize];
+            if node.text != text.0 {
+                break;
+            }
+            if at < node.end {
+                return Field { document: self, id: NodeId(current) };
+            }
+            index = (node.parent != current).then_some(node.parent);
+        }
+        let owner = self.segment_at(text, at).map_or(0, |segment| segment.owner);
+        Field { document: self, id: NodeId(owner) }
+    }
+
+    fn segment_at(&self, text: TextId, at: u32) -> Option<&Segment> {
+        let segments = &self.texts[text.index()].segments;
+        let index = segments.partition_point(|segment| segment.start <= at).checked_sub(1)?;
+        segments.get(index)
+    }
+
+    /// The part of `text` around `at` that came out of one value, with the value's node.
+    ///
+    /// For the body this is the whole body and the root.
+    pub fn segment(&self, text: TextId, at: usize) -> (NodeId, Range<usize>) {
+        self.segment_at(text, at as u32).map_or((NodeId::ROOT, 0..self.text(text).len()), |segment| {
+            (NodeId(segment.owner), segment.start as usize..segment.end as usize)
+        })
+    }
+
+    /// The parent text, and the smallest range of it that encodes `range` of `text`; `None` for the body.
+    pub fn parent_span(&self, text: TextId, range: Range<usize>) -> Option<(TextId, Range<usize>)> {
+        let place = &self.texts[text.index()];
+        let segment = self.segment_at(text, range.start as u32)?;
+        let start = range.start as u32;
+        let end = (range.end as u32).min(segment.end).max(start);
+        let parent = segment.map.as_ref()?.to_parent(start..end, segment.start);
+        Some((TextId(place.parent), parent.start as usize..parent.end as usize))
+    }
+
+    /// The smallest range of the body that encodes `range` of `text`.
+    pub fn body_span(&self, text: TextId, range: Range<usize>) -> Range<usize> {
+        let (mut text, mut range) = (text, range);
+        while text != TextId::BODY {
+            match self.parent_span(text, range.clone()) {
+                Some((parent, span)) => (text, range) = (parent, span),
+                None => break,
+            }
+        }
+        range
+    }
+
+    /// The plain form of a string with escapes, if it was decoded: its text and range.
+    pub fn plain(&self, id: NodeId) -> Option<(TextId, Range<usize>)> {
+        let node = &self.nodes[id.index()];
+        // Texts are few; segments are sorted by owner because owners are visited in order.
+        self.texts
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, text)| text.parent == node.text && !text.replaces_parent)
+            .find_map(|(index, text)| {
+                let at = text.segments.binary_search_by_key(&id.0, |segment| segment.owner).ok()?;
+                let segment = &text.segments[at];
+                Some((TextId(index as u32), segment.start as usize..segment.end as usize))
+            })
+    }
+}
+
+/// A node of a [`Document`], borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'d> {
+    document: &'d Document,
+    id: NodeId,
+}
+
+impl<'d> Field<'d> {
+    /// Which node it is.
+    pub fn id(self) -> NodeId {
+        self.id
+    }
+
+    fn node(self) -> &'d Node {
+        &self.document.nodes[self.id.index()]
+    }
+
+    /// What its bytes are.
+    pub fn kind(self) -> FieldKind {
+        self.node().kind
+    }
+
+    /// What its parent calls it.
+    pub fn name(self) -> Name {
+        self.node().name
+    }
+
+    /// The node above; `None` for the root.
+    pub fn parent(self) -> Option<Field<'d>> {
+        let parent = NodeId(self.node().parent);
+        (parent != self.id).then_some(Field { document: self.document, id: parent })
+    }
+
+    /// The text that its bytes stand in.
+    pub fn text(self) -> TextId {
+        TextId(self.node().text)
+    }
+
+    /// Where its bytes stand in that text.
+    pub fn span(self) -> Range<usize> {
+        self.node().start as usize..self.node().end as usize
+    }
+
+    /// Its bytes as they are written, escapes included.
+    pub fn raw(self) -> &'d [u8] {
+        &self.document.text(self.text())[self.span()]
+    }
+
+    /// The smallest range of the body that encodes it.
+    pub fn body_span(self) -> Range<usize> {
+        self.document.body_span(self.text(), self.span())
+    }
+
+    /// Its value without escapes: the bytes themselves, or the plain copy of an escaped string.
+    pub fn plain(self) -> &'d [u8] {
+        match self.kind() {
+            FieldKind::EscapedString => match self.document.plain(self.id) {
+                Some((text, range)) => &self.document.text(text)[range],
+                None => self.raw(),
+            },
+            _ => self.raw(),
+        }
+    }
+
+    /// Its value for people: text as text, binary numbers in digits, other bytes as hex.
+    pub fn display(self) -> Cow<'d, str> {
+        match self.kind() {
+            FieldKind::Binary(number) => number.display(self.raw()).into(),
+            FieldKind::Bytes => {
+                let mut text = String::with_capacity(self.raw().len() * 2);
+                for byte in self.raw() {
+                    let _ = write!(text, "{byte:02x}");
+                }
+                text.into()
+            }
+            _ => String::from_utf8_lossy(self.plain()),
+        }
+    }
+
+    /// The last segment of its path, unescaped; `None` for the root and for places in a list.
+    pub fn last_segment(self) -> Option<Cow<'d, [u8]>> {
+        match self.name() {
+            Name::Static("") | Name::Index(_) | Name::FieldNumber(_) => None,
+            Name::Static(name) => Some(Cow::Borrowed(name.as_bytes())),
+            Name::Key { start, end } => {
+                Some(Cow::Borrowed(&self.document.text(self.text())[start as usize..end as usize]))
+            }
+            Name::EscapedKey { start, end } => {
+                Some(Cow::Owned(unescape_key(&self.document.text(self.text())[start as usize..end as usize])))
+            }
+        }
+    }
+
+    /// Its path: `prefix:a/0/b`.
+    pub fn path(self) -> FieldPath {
+        let mut chain = Vec::with_capacity(8);
+        let mut current = Some(self);
+        while let Some(field) = current {
+            chain.push(field);
+            current = field.parent();
+        }
+        let mut path = String::with_capacity(64);
+        path.push_str(self.document.prefix);
+        path.push(':');
+        let head = path.len();
+        for field in chain.into_iter().rev() {
+            if matches!(field.name(), Name::Static("")) {
+                continue;
+            }
+            if path.len() > head {
+                path.push('/');
+            }
+            match field.name() {
+                Name::Index(index) => _ = write!(path, "{index}"),
+                Name::FieldNumber(number) => _ = write!(path, "#{number}"),
+                _ => push_segment(&mut path, &field.last_segment().unwrap_or_default()),
+            }
+        }
+        FieldPath::from_raw(path)
+    }
+}
+
+/// Writes a segment so that it holds no separator, and nothing that moves a terminal's cursor.
+fn push_segment(path: &mut String, segment: &[u8]) {
+    for char in String::from_utf8_lossy(segment).chars() {
+        match char {
+            '~' => path.push_str("~0"),
+            '/' => path.push_str("~1"),
+            char if char.is_control() => _ = write!(path, "{}", char.escape_unicode()),
+            char => path.push(char),
+        }
+    }
+}
+
+fn unescape_key(raw: &[u8]) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(raw.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(raw);
+    quoted.push(b'"');
+    serde_json::from_slice::<String>(&quoted).map_or_else(|_| raw.to_vec(), String::into_bytes)
+}
+
+impl BinaryNumber {
+    fn display(self, raw: &[u8]) -> String {
+        let varint = || {
+            raw.iter().take(10).enumerate().fold(0_u64, |value, (index, byte)| {
+                value | u64::from(byte & 0x7f).wrapping_shl(7 * index as u32)
+            })
+        };
+        let fixed64 = || raw.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        let fixed32 = || raw.try_into().map(u32::from_le_bytes).unwrap_or_default();
+        match self {
+            Self::Bool => (varint() != 0).to_string(),
+            Self::Double => f64::from_bits(fixed64()).to_string(),
+            Self::Fixed32 => fixed32().to_string(),
+            Self::Fixed64 => fixed64().to_string(),
+            Self::Float => f32::from_bits(fixed32()).to_string(),
+            Self::Sfixed32 => fixed32().cast_signed().to_string(),
+            Self::Sfixed64 => fixed64().cast_signed().to_string(),
+            Self::Sint => {
+                let value = varint();
+                ((value >> 1).cast_signed() ^ -((value & 1).cast_signed())).to_string()
+            }
+            Self::Varint => varint().to_string(),
+            Self::VarintSigned => varint().cast_signed().to_string(),
+        }
+    }
+}
+
+/// Builds a [`Document`] text by text. Used by `payload`; everyone else only reads.
+#[derive(Debug)]
+pub struct DocumentBuilder {
+    document: Document,
+    current: u32,
+}
+
+impl DocumentBuilder {
+    /// Starts with the body. `prefix` begins every path.
+    pub fn new(prefix: &'static str, body: Bytes) -> Self {
+        let end = body.len() as u32;
+        let body = Text {
+            bytes: body,
+            parent: 0,
+            segments: vec![Segment { start: 0, end, owner: 0, map: None }],
+            nodes: 0..0,
+            replaces_parent: false,
+        };
+        Self {
+            document: Document { prefix, texts: vec![body], nodes: Vec::new(), gaps: Vec::new() },
+            current: 0,
+        }
+    }
+
+    /// What has been built so far.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Adds a node to the current text and returns its id. The first node added is the root and its own parent.
+    ///
+    /// Nodes of one text must be added in order of their spans' starts, a parent before its members.
+    pub fn push(&mut self, parent: NodeId, name: Name, kind: FieldKind, span: Range<usize>) -> NodeId {
+        let id = self.document.nodes.len() as u32;
+        let node = Node {
+            parent: parent.0,
+            text: self.current,
+            start: span.start as u32,
+            end: span.end as u32,
+            name,
+            kind,
+        };
+        self.document.nodes.push(node);
+        self.document.texts[self.current as usize].nodes.end = id + 1;
+        NodeId(id)
+    }
+
+    /// Sets where a branch ends, once that is known.
+    pub fn close(&mut self, id: NodeId, end: usize) {
+        self.document.nodes[id.index()].end = end as u32;
+    }
+
+    /// Changes what a node's bytes are.
+    pub fn set_kind(&mut self, id: NodeId, kind: FieldKind) {
+        self.document.nodes[id.index()].kind = kind;
+    }
+
+    /// Notes that what stands below `at` was not read.
+    pub fn gap(&mut self, at: NodeId, why: NotInspected) {
+        self.document.gaps.push((at, why));
+    }
+
+    /// Adds a text that was opened from `parent`; nodes are added to it from now on.
+    ///
+    /// `segments` are (range in the new text, the node whose value it is, the way back), sorted by range and by node.
+    /// `replaces_parent` says that a hit inside the parent's encoded form means nothing.
+    pub fn open_text(
+        &mut self,
+        parent: TextId,
+        bytes: Bytes,
+        segments: Vec<(Range<usize>, NodeId, SpanMap)>,
+        replaces_parent: bool,
+    ) -> TextId {
+        let id = self.document.texts.len() as u32;
+        let first = self.document.nodes.len() as u32;
+        let segments = segments
+            .into_iter()
+            .map(|(range, owner, map)| Segment {
+                start: range.start as u32,
+                end: range.end as u32,
+                owner: owner.0,
+                map: Some(map),
+            })
+            .collect();
+        self.document.texts.push(Text {
+            bytes,
+            parent: parent.0,
+            segments,
+            nodes: first..first,
+            replaces_parent,
+        });
+        self.current = id;
+        TextId(id)
+    }
+
+    /// The finished document. One without a single node gets a root that spans the body.
+    pub fn finish(mut self) -> Document {
+        if self.document.nodes.is_empty() {
+            let end = self.document.texts[0].bytes.len();
+            self.current = 0;
+            self.push(NodeId::ROOT, Name::Static(""), FieldKind::Bytes, 0..end);
+        }
+        self.document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `{"a":"x\u0040y","b":"eyJrIjoxfQ=="}` as a walker would build it.
+    fn sample() -> Document {
+        let body = br#"{"a":"x\u0040y","b":"eyJrIjoxfQ=="}"#;
+        let mut builder = DocumentBuilder::new("json", Bytes::from_static(body));
+        let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
+        let a = builder.push(root, Name::Key { start: 2, end: 3 }, FieldKind::EscapedString, 6..14);
+        let b = builder.push(root, Name::Key { start: 17, end: 18 }, FieldKind::String, 21..33);
+        let pieces = SpanMap::Pieces(vec![(0, 6, false), (1, 7, true), (2, 13, false)]);
+        builder.open_text(TextId::BODY, Bytes::from_static(b"x@y"), vec![(0..3, a, pieces)], false);
+        let map = SpanMap::Base64 { start: 21 };
+        builder.open_text(TextId::BODY, Bytes::from_static(br#"{"k":1}"#), vec![(0..7, b, map)], true);
+        let base64 = builder.push(b, Name::Static("!base64"), FieldKind::String, 0..7);
+        let json = builder.push(base64, Name::Static("!json"), FieldKind::Object, 0..7);
+        builder.push(json, Name::Key { start: 2, end: 3 }, FieldKind::Number, 5..6);
+        builder.finish()
+    }
+
+    #[test]
+    fn a_nested_value_leads_back_to_the_body() {
+        let document = sample();
+        let field = document.field_at(TextId(2), 5);
+
+        assert_eq!(field.path().as_str(), "json:b/!base64/!json/k");
+        // Byte 5 is the last of the second group of three: characters 6 and 7 of the base64 text.
+        assert_eq!(field.body_span(), 21 + 6..21 + 8);
+    }
+
+    #[test]
+    fn an_escape_maps_as_a_whole() {
+        let document = sample();
+
+        assert_eq!(document.body_span(TextId(1), 0..3), 6..14);
+        assert_eq!(document.body_span(TextId(1), 1..2), 7..13);
+        assert_eq!(document.body_span(TextId(1), 2..3), 13..14);
+        assert_eq!(document.field_at(TextId(1), 1).path().as_str(), "json:a");
+    }
+
+    #[test]
+    fn an_escaped_string_reads_plain() {
+        let document = sample();
+
+        let field = document.fields().find(|field| field.kind() == FieldKind::EscapedString).unwrap();
+
+        assert_eq!(field.plain(), b"x@y");
+        assert_eq!(field.raw(), br"x\u0040y");
+    }
+
+    #[test]
+    fn an_offset_in_a_key_belongs_to_its_field() {
+        let document = sample();
+
+        assert_eq!(document.field_at(TextId::BODY, 17).path().as_str(), "json:b");
+        assert_eq!(document.field_at(TextId::BODY, 22).path().as_str(), "json:b");
+        assert_eq!(document.field_at(TextId::BODY, 15).path().as_str(), "json:");
+    }
+
+    #[test]
+    fn separators_and_control_characters_in_keys_cannot_forge_a_path() {
+        let body = b"{\"a/b\x1b\":1}";
+        let mut builder = DocumentBuilder::new("json", Bytes::from_static(body));
+        let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
+        let leaf = builder.push(root, Name::Key { start: 2, end: 6 }, FieldKind::Number, 8..9);
+
+        let document = builder.finish();
+
+        assert_eq!(document.field(leaf).path().as_str(), r"json:a~1b\u{1b}");
+    }
+}
