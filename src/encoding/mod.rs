@@ -49,8 +49,8 @@ impl Limits {
     /// body that is captured, and still fits a small machine several times over.
     const DECODED: ByteSize = ByteSize::mebibytes(64);
 
-    /// The recordings' telemetry compresses 6 to 20 times, a batch of equal events about 100 times; bombs start where
-    /// deflate ends, at 1,000 times.
+    /// The recordings' telemetry compresses 2 to 17 times with gzip. A batch of nearly equal events may go ten times
+    /// further; a bomb in deflate reaches 1,000 times, in the other codings far more.
     const RATIO: u32 = 250;
 
     /// The most that a body of `sent` bytes may become.
