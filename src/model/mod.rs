@@ -18,6 +18,7 @@ mod size;
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
 pub use connect_to::{ConnectTo, ConnectToError};
+pub(crate) use decision::words;
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
