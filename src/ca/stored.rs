@@ -261,5 +261,6 @@ const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
 /// Prefix of files that are still being written.
 const UNFINISHED: &str = ".unfinished-";
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
