@@ -418,6 +418,14 @@ fn raw(document: &Document) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// What `bytes` read as when they are taken for the inside of a JSON string, so many times.
+fn unquote(bytes: &[u8], times: usize) -> Vec<u8> {
+    (0..times).fold(bytes.to_vec(), |bytes, _| {
+        let quoted = [b"\"", &bytes[..], b"\""].concat();
+        serde_json::from_slice::<String>(&quoted).unwrap().into_bytes()
+    })
+}
+
 /// Holds of every document.
 fn check(document: &Document) -> Result<(), TestCaseError> {
     let body = document.text(TextId::BODY).len();
@@ -491,6 +499,13 @@ proptest! {
             list.iter().map(|(path, value)| (path.clone(), value.clone().filter(|text| !is_number(text)))).collect()
         };
         prop_assert_eq!(without_numbers(&found), without_numbers(&expected));
+        for field in document.leaves().filter(|field| field.kind() == FieldKind::String) {
+            let path = field.path();
+            if !path.as_str().contains("!base64") && !path.as_str().contains("!percent") {
+                let levels = path.as_str().matches("!json").count();
+                prop_assert_eq!(unquote(&document.text(TextId::BODY)[field.body_span()], levels), field.raw());
+            }
+        }
         let broken_body = document.gaps().iter().any(|(node, _)| document.field(*node).text() == TextId::BODY);
         prop_assert!(!broken_body);
         check(&document)?;
