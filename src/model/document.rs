@@ -141,10 +141,12 @@ impl SpanMap {
         match self {
             Self::Base64 { start } => {
                 let (from, to) = (range.start - offset, range.end - offset);
-                let last = to.max(from + 1) - 1;
                 // The character that holds a byte's first bit, and the one that holds its last.
                 let first_char = from / 3 * 4 + from % 3;
-                let last_char = last / 3 * 4 + last % 3 + 1;
+                if range.is_empty() {
+                    return start + first_char..start + first_char;
+                }
+                let last_char = (to - 1) / 3 * 4 + (to - 1) % 3 + 1;
                 start + first_char..start + last_char + 1
             }
             Self::Pieces(pieces) => {

@@ -223,8 +223,7 @@ mod tests {
 
     #[test]
     fn binary_content_is_left_alone() {
-        let random: Vec<u8> =
-            (0..96_u32).map(|n| (n * 2_654_435_761_u32.rotate_left(n % 32) >> 7) as u8).collect();
+        let random: Vec<u8> = (0..96_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
 
         assert_eq!(opened(&BASE64_STANDARD.encode(random)), None);
         assert_eq!(opened(&BASE64_STANDARD.encode([0; 60])), None);

@@ -17,13 +17,15 @@ use crate::{
 /// How much of a document is taken apart. What lies beyond is a gap in the document, never an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// How many containers may stand one within another. Events nest two (base64, then JSON) and tool input four.
+    /// How many containers may stand one within another. The recordings nest two (base64, then JSON); eight leaves
+    /// room for tool input that was quoted again and again.
     pub containers: u32,
-    /// How many brackets may be open at once in one text. The limit of `serde_json`; the recordings need 12.
+    /// How many brackets may be open at once in one text. The recordings need 13; 128 is also what `serde_json` allows.
     pub depth: u32,
-    /// How many nodes a document has at most. A batch of 310 KiB makes about 12,000; a million is 48 MiB of memory.
+    /// How many nodes a document has at most. A batch of 310 KiB makes 12,000; a million take about 48 MiB.
     pub nodes: u32,
-    /// How much memory opened texts take, with their maps. A batch of 310 KiB takes about 200 KiB.
+    /// How much memory opened texts take, with their maps. A batch of 310 KiB takes 90 KiB; the default is as much as
+    /// a decoded body may have.
     pub opened_bytes: ByteSize,
 }
 
