@@ -53,6 +53,7 @@ class Request:
     chunked: bool = False
     trailers: Headers = field(default_factory=list)
     complete: bool = False
+    status: int | None = None  # what was answered
     received: float = field(default_factory=time.monotonic)
 
     def header(self, name: str) -> str | None:
@@ -249,6 +250,7 @@ class Origin:
         answer = override.answer(request) if override else self._answer(request)
         if answer.delay_seconds:
             time.sleep(answer.delay_seconds)
+        request.status = answer.status
         return answer
 
     def _record(self, request: Request) -> None:
