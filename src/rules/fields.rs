@@ -1,0 +1,125 @@
+//! Field rules: whole values, chosen by where they stand. A name is looked up before any path is put together.
+
+use std::collections::HashMap;
+
+use crate::{
+    model::{DestinationId, Document, Field, FieldKind, Name, PathPattern},
+    rules::{
+        Hit, Rule, RuleSet,
+        scan::{applies_to, judge_value},
+        spec::Kind,
+    },
+};
+
+/// Which rules may hold for a field, by the last name of its path.
+#[derive(Debug, Default)]
+pub(super) struct FieldIndex {
+    /// By the field's own name.
+    named: HashMap<Box<[u8]>, Vec<u32>>,
+    /// By the name of the list that the field is in: patterns that end in `name/*`.
+    members: HashMap<Box<[u8]>, Vec<u32>>,
+    /// Patterns whose end says nothing: every field's path must be put together for these.
+    unnamed: Vec<u32>,
+    /// For each first byte, a bit for each length (modulo 64) of a name that begins with it.
+    lengths: Vec<u64>,
+}
+
+impl FieldIndex {
+    pub(super) fn new(rules: &[Rule]) -> Self {
+        let mut index = Self { lengths: vec![0; 256], ..Self::default() };
+        for (number, rule) in rules.iter().enumerate() {
+            if !matches!(rule.kind, Kind::Field) {
+                continue;
+            }
+            for pattern in &rule.paths {
+                index.add(pattern, number as u32);
+            }
+        }
+        index
+    }
+
+    fn add(&mut self, pattern: &PathPattern, rule: u32) {
+        fn enter(map: &mut HashMap<Box<[u8]>, Vec<u32>>, names: &[Box<str>], rule: u32) {
+            for name in names {
+                // Paths write `/` and `~` in a name as `~1` and `~0`; fields have the plain name.
+                let plain = name.replace("~1", "/").replace("~0", "~");
+                let rules = map.entry(plain.into_bytes().into()).or_default();
+                if rules.last() != Some(&rule) {
+                    rules.push(rule);
+                }
+            }
+        }
+        if let Some(names) = pattern.last_names() {
+            for name in names {
+                let name = name.replace("~1", "/").replace("~0", "~");
+                if let Some(first) = name.bytes().next() {
+                    self.lengths[usize::from(first)] |= 1 << (name.len() % 64);
+                }
+            }
+            enter(&mut self.named, names, rule);
+            return;
+        }
+        let list = pattern.as_str().strip_suffix("/*").and_then(|list| PathPattern::parse(list).ok());
+        match list.as_ref().and_then(PathPattern::last_names) {
+            Some(names) => enter(&mut self.members, names, rule),
+            None if self.unnamed.last() != Some(&rule) => self.unnamed.push(rule),
+            None => {}
+        }
+    }
+
+    /// Adds what field rules name in `document` to `found`.
+    pub(super) fn scan(
+        &self,
+        set: &RuleSet,
+        document: &Document,
+        destination: &DestinationId,
+        found: &mut Vec<Hit>,
+    ) {
+        if self.named.is_empty() && self.members.is_empty() && self.unnamed.is_empty() {
+            return;
+        }
+        for field in document.leaves() {
+            let (named, members) = self.candidates(field);
+            if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
+                continue;
+            }
+            if matches!(field.kind(), FieldKind::Null | FieldKind::Binary(_)) || field.span().is_empty() {
+                continue;
+            }
+            let path = field.path();
+            let mut last = None;
+            for rule in named.iter().chain(members).chain(&self.unnamed) {
+                let index = *rule as usize;
+                let rule = &set.rules[index];
+                if last == Some(index)
+                    || !rule.holds_for(destination.as_str())
+                    || !applies_to(rule, path.as_str())
+                {
+                    continue;
+                }
+                last = Some(index);
+                let plain = document.plain(field.id()).filter(|_| field.kind() == FieldKind::EscapedString);
+                let (text, range) = plain.unwrap_or_else(|| (field.text(), field.span()));
+                let value = &document.text(text)[range.clone()];
+                if let Some(confidence) = judge_value(rule, value, b"") {
+                    found.push(Hit { rule: index, text, range, node: field.id(), confidence });
+                }
+            }
+        }
+    }
+
+    fn candidates(&self, field: Field<'_>) -> (&[u32], &[u32]) {
+        const NONE: &[u32] = &[];
+        if let Name::Index(_) = field.name() {
+            let list = field.parent().and_then(Field::last_segment);
+            let members = list.and_then(|name| self.members.get(&*name));
+            return (NONE, members.map_or(NONE, Vec::as_slice));
+        }
+        let Some(name) = field.last_segment() else { return (NONE, NONE) };
+        let Some(first) = name.first() else { return (NONE, NONE) };
+        if self.lengths[usize::from(*first)] & (1 << (name.len() % 64)) == 0 {
+            return (NONE, NONE);
+        }
+        (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)
+    }
+}

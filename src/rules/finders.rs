@@ -1,0 +1,257 @@
+//! Built-in finders: where something with the outline of a number, an address or a URL with a password stands.
+//!
+//! Each moves forward only and looks at every byte a bounded number of times, whatever the bytes are.
+
+use std::ops::Range;
+
+/// A built-in finder. Variants and names are alphabetical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Finder {
+    /// 13 to 19 digits in one group, or in groups of 3 to 7 with single spaces or dashes between.
+    DigitRun,
+    /// Four groups of up to three digits with dots between, and no fifth.
+    DottedQuad,
+    /// Hex digits with at least two colons, as in an IPv6 address.
+    HexColon,
+    /// Two capitals and two digits at the start of a word.
+    IbanHead,
+    /// `scheme://user:password@`.
+    UrlUserinfo,
+}
+
+impl Finder {
+    /// Names in files, in the order of the variants.
+    pub(super) const NAMES: &'static [&'static str] =
+        &["digit-run", "dotted-quad", "hex-colon", "iban-head", "url-userinfo"];
+
+    const ALL: &'static [Self] =
+        &[Self::DigitRun, Self::DottedQuad, Self::HexColon, Self::IbanHead, Self::UrlUserinfo];
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let index = Self::NAMES.iter().position(|known| *known == name)?;
+        Self::ALL.get(index).copied()
+    }
+
+    /// Calls `found` with every candidate, in order of their starts.
+    pub(super) fn find(self, text: &[u8], mut found: impl FnMut(Range<usize>)) {
+        match self {
+            Self::DigitRun => digit_runs(text, &mut found),
+            Self::DottedQuad => dotted_quads(text, &mut found),
+            Self::HexColon => hex_colons(text, &mut found),
+            Self::IbanHead => iban_heads(text, &mut found),
+            Self::UrlUserinfo => url_userinfo(text, &mut found),
+        }
+    }
+}
+
+/// Digits of a payment card number.
+const CARD_DIGITS: Range<usize> = 13..20;
+
+fn digit_runs(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    /// Groups of a card number that is written with gaps: 4-4-4-4-3 is the longest.
+    const GROUPS: usize = 5;
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let group_end = |from: usize| {
+        // One byte more than a card holds is enough to know that it is none.
+        let limit = text.len().min(from + CARD_DIGITS.end + 1);
+        (from..limit).find(|at| !digit(*at)).unwrap_or(limit)
+    };
+    let mut at = 0;
+    while let Some(start) = next_digits(text, at) {
+        let end = group_end(start);
+        let digits = end - start;
+        at = if digits > CARD_DIGITS.end { skip_digits(text, end) } else { end };
+        let in_a_word = start > 0 && (is_word(text[start - 1]) || text[start - 1] == b'.');
+        if in_a_word {
+            continue;
+        }
+        if CARD_DIGITS.contains(&digits) && !text.get(end).is_some_and(|byte| is_word(*byte)) {
+            found(start..end);
+            continue;
+        }
+        if digits != 4 {
+            continue;
+        }
+        let (mut total, mut last) = (digits, end);
+        for _ in 1..GROUPS {
+            if !matches!(text.get(last), Some(b' ' | b'-')) || !digit(last + 1) {
+                break;
+            }
+            let next = group_end(last + 1);
+            let size = next - (last + 1);
+            if !(3..=7).contains(&size) || total + size >= CARD_DIGITS.end {
+                break;
+            }
+            (total, last) = (total + size, next);
+            if CARD_DIGITS.contains(&total) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
+                found(start..last);
+            }
+        }
+    }
+}
+
+/// The next digit at or after `at`. Goes in strides, because most text holds few.
+fn next_digits(text: &[u8], at: usize) -> Option<usize> {
+    text.get(at..)?.iter().position(u8::is_ascii_digit).map(|offset| at + offset)
+}
+
+fn skip_digits(text: &[u8], at: usize) -> usize {
+    text[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(text.len(), |offset| at + offset)
+}
+
+fn dotted_quads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    let mut done = 0;
+    for dot in memchr::memchr_iter(b'.', text) {
+        if dot < done || dot == 0 || !text[dot - 1].is_ascii_digit() {
+            continue;
+        }
+        let start = (done.max(dot.saturating_sub(4))..dot).rev().take_while(|at| text[*at].is_ascii_digit()).last();
+        let Some(start) = start else { continue };
+        let end = text[dot..]
+            .iter()
+            .position(|byte| !byte.is_ascii_digit() && *byte != b'.')
+            .map_or(text.len(), |offset| dot + offset);
+        done = end;
+        // A full stop may follow an address.
+        let end = start + text[start..end].trim_ascii_end().len();
+        let end = if text[end - 1] == b'.' { end - 1 } else { end };
+        let before = start.checked_sub(1).map(|at| text[at]);
+        let quad = &text[start..end];
+        if quad.len() <= 15
+            && memchr::memchr_iter(b'.', quad).count() == 3
+            && !before.is_some_and(|byte| is_word(byte) || byte == b'.' || byte == b'-')
+            && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-')
+        {
+            found(start..end);
+        }
+    }
+}
+
+fn hex_colons(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    /// The longest text form of an IPv6 address.
+    const LONGEST: usize = 45;
+    let mut done = 0;
+    for colon in memchr::memchr_iter(b':', text) {
+        if colon < done {
+            continue;
+        }
+        let start = (done.max(colon.saturating_sub(5))..colon)
+            .rev()
+            .take_while(|at| text[*at].is_ascii_hexdigit())
+            .last()
+            .unwrap_or(colon);
+        let mut end = text[colon..]
+            .iter()
+            .position(|byte| !byte.is_ascii_hexdigit() && !matches!(byte, b':' | b'.'))
+            .map_or(text.len(), |offset| colon + offset);
+        done = end.max(colon + 1);
+        while end > colon && (text[end - 1] == b'.' || (text[end - 1] == b':' && !text[..end].ends_with(b"::"))) {
+            end -= 1;
+        }
+        let before = start.checked_sub(1).map(|at| text[at]);
+        if end - start <= LONGEST
+            && memchr::memchr_iter(b':', &text[start..end]).count() >= 2
+            && !before.is_some_and(|byte| is_word(byte) || byte == b':' || byte == b'.')
+            && !text.get(end).is_some_and(|byte| is_word(*byte))
+        {
+            found(start..end);
+        }
+    }
+}
+
+fn iban_heads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    /// The longest IBAN has 34 characters, and 8 spaces when it is printed.
+    const LONGEST: usize = 42;
+    let mut done = 0;
+    for (at, head) in text.windows(4).enumerate() {
+        let [a, b, c, d] = [head[0], head[1], head[2], head[3]];
+        if !(c.is_ascii_digit() && d.is_ascii_digit() && a.is_ascii_uppercase() && b.is_ascii_uppercase()) {
+            continue;
+        }
+        if at < done || at.checked_sub(1).is_some_and(|before| is_word(text[before])) {
+            continue;
+        }
+        let limit = text.len().min(at + LONGEST);
+        let end = (at..limit)
+            .find(|place| {
+                let byte = text[*place];
+                !(byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ')
+            })
+            .unwrap_or(limit);
+        done = at + 4;
+        found(at..end);
+    }
+}
+
+fn url_userinfo(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    /// Longer user information is a token, and other rules know those.
+    const LONGEST: usize = 512;
+    let mut done = 0;
+    for slashes in memchr::memmem::find_iter(text, b"://") {
+        let scheme = (done.max(slashes.saturating_sub(24))..slashes)
+            .rev()
+            .take_while(|at| text[*at].is_ascii_alphanumeric() || matches!(text[*at], b'+' | b'.' | b'-'))
+            .last();
+        let Some(scheme) = scheme else { continue };
+        let from = slashes + 3;
+        let limit = text.len().min(from + LONGEST);
+        let end = (from..limit)
+            .find(|at| {
+                matches!(text[*at], b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\' | b'@')
+                    || text[*at].is_ascii_whitespace()
+            })
+            .unwrap_or(limit);
+        done = end;
+        if text.get(end) == Some(&b'@') && memchr::memchr(b':', &text[from..end]).is_some() {
+            found(scheme..end + 1);
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all<'t>(finder: Finder, text: &'t str) -> Vec<&'t str> {
+        let mut hits = Vec::new();
+        finder.find(text.as_bytes(), |range| hits.push(&text[range]));
+        hits
+    }
+
+    #[test]
+    fn digit_runs_are_card_shaped() {
+        assert_eq!(all(Finder::DigitRun, "x 4012888888881881."), ["4012888888881881"]);
+        assert!(all(Finder::DigitRun, "card 4012 8888 8888 1881 2026").contains(&"4012 8888 8888 1881"));
+        assert_eq!(all(Finder::DigitRun, "3782-822463-10005"), ["3782-822463-10005"]);
+        assert!(all(Finder::DigitRun, "0.14000000000000001 a4012888888881881 12345678901234567890").is_empty());
+    }
+
+    #[test]
+    fn quads_have_four_groups() {
+        assert_eq!(all(Finder::DottedQuad, "a 10.42.7.19:5432, 1.2.3.4.5 and 10.0.0.1."), ["10.42.7.19", "10.0.0.1"]);
+        assert!(all(Finder::DottedQuad, "v1.2.3.4 1..2.3 .1.2.3.4 2.1.329").is_empty());
+    }
+
+    #[test]
+    fn hex_colons_stand_alone() {
+        assert_eq!(all(Finder::HexColon, "peer 2001:db8::7334 up"), ["2001:db8::7334"]);
+        assert_eq!(all(Finder::HexColon, "[fe80::1]:80"), ["fe80::1"]);
+        assert!(all(Finder::HexColon, "std::collections::HashMap a:b").is_empty());
+    }
+
+    #[test]
+    fn iban_heads_begin_words() {
+        assert_eq!(all(Finder::IbanHead, "pay DE89 3704 0044 please"), ["DE89 3704 0044 "]);
+        assert!(all(Finder::IbanHead, "xDE89 AKIA2345").is_empty());
+    }
+
+    #[test]
+    fn user_information_has_a_password() {
+        assert_eq!(all(Finder::UrlUserinfo, "db=postgres://u:p@h/x"), ["postgres://u:p@"]);
+        assert!(all(Finder::UrlUserinfo, "https://h:80/a@b https://u@h").is_empty());
+    }
+}

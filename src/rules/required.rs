@@ -1,0 +1,276 @@
+//! What a regex says of its anchors: whether a match can hold them, must hold one, and how far in the first one lies.
+
+use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind};
+
+/// A class of at most this many bytes counts as spelled out: `[pousr]` does, `[a-z]` does not.
+const SPELLED_CLASS: usize = 16;
+
+/// Repetitions are unrolled this often; a literal that needs more rounds is not an anchor that anyone writes.
+const UNROLL: u32 = 6;
+
+/// Distances beyond this are not read off a regex; the rule says `back`.
+const FARTHEST: usize = 4096;
+
+/// How many bytes before an anchor a match may begin: `None` if the regex does not bound it.
+///
+/// # Errors
+/// An anchor that no match spells out, and an alternative that spells out none of the anchors: such a rule would be
+/// blind without anyone noticing. Case and optional parts are forgiven, because leaving out a rare spelling is a choice.
+pub(super) fn look_back(hir: &Hir, anchors: &[Box<str>]) -> Result<Option<usize>, String> {
+    let mut farthest = 0;
+    for anchor in anchors {
+        let Some(distance) = distance(hir, &spelled(anchor)) else {
+            return Err(format!("no match of its regex spells out the anchor `{anchor}`"));
+        };
+        farthest = distance.max(farthest);
+    }
+    if !covered(hir, anchors) {
+        return Err("its regex matches without any of its anchors".to_owned());
+    }
+    Ok((farthest <= FARTHEST).then_some(farthest))
+}
+
+/// Bytes that can stand right before and right after a one-byte anchor of a match.
+#[derive(Clone, Debug)]
+pub(super) struct Neighbours {
+    pub(super) before: [bool; 256],
+    pub(super) after: [bool; 256],
+}
+
+impl Neighbours {
+    pub(super) fn new(hir: &Hir, anchor: u8) -> Self {
+        // At the match's edge anything may be the neighbour.
+        let any = || Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])));
+        let hir = Hir::concat(vec![any(), hir.clone(), any()]);
+        let mut neighbours = Self { before: [false; 256], after: [false; 256] };
+        for byte in 0..=255 {
+            let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
+            neighbours.before[usize::from(byte)] = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
+            neighbours.after[usize::from(byte)] = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
+        }
+        neighbours
+    }
+}
+
+/// One byte that is looked for.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    /// By any class.
+    Any(u8),
+    /// By a literal, or a class so small that it spells the byte out.
+    Spelled(u8),
+}
+
+fn spelled(anchor: &str) -> Vec<Slot> {
+    anchor.bytes().map(Slot::Spelled).collect()
+}
+
+/// The farthest that the first occurrence of `slots` can lie from a match's start.
+fn distance(hir: &Hir, slots: &[Slot]) -> Option<usize> {
+    let mut start = vec![None; slots.len()];
+    start[0] = Some(0);
+    walk(hir, slots, start).1
+}
+
+/// For each number of slots matched so far, the farthest start of such a partial occurrence. At 0: bytes consumed.
+type Progress = Vec<Option<usize>>;
+
+/// Moves over `hir`. The second part of the answer is where an occurrence that was completed begins.
+fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usize>) {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => (progress, None),
+        HirKind::Literal(literal) => {
+            let (mut progress, mut found) = (progress, None);
+            for byte in &literal.0 {
+                let step = step(&progress, slots, |wanted, _| wanted == *byte);
+                progress = step.0;
+                found = found.max(step.1);
+            }
+            (progress, found)
+        }
+        HirKind::Class(class) => {
+            let (size, holds) = class_bytes(class);
+            step(&progress, slots, |wanted, loose| {
+                (loose || size <= SPELLED_CLASS) && holds.get(usize::from(wanted)) == Some(&true)
+            })
+        }
+        HirKind::Capture(capture) => walk(&capture.sub, slots, progress),
+        HirKind::Concat(parts) => {
+            let mut progress = progress;
+            for part in parts {
+                let (after, found) = walk(part, slots, progress);
+                // What follows the first occurrence does not matter: the search begins from the first.
+                if found.is_some() {
+                    return (after, found);
+                }
+                progress = after;
+            }
+            (progress, None)
+        }
+        HirKind::Alternation(branches) => {
+            let mut merged: (Progress, Option<usize>) = (vec![None; slots.len()], None);
+            for branch in branches {
+                let (after, found) = walk(branch, slots, progress.clone());
+                merge(&mut merged.0, &after);
+                merged.1 = merged.1.max(found);
+            }
+            merged
+        }
+        HirKind::Repetition(repetition) => {
+            let most = repetition.max.unwrap_or(u32::MAX);
+            let rounds = most.min(repetition.min.saturating_add(2)).min(UNROLL);
+            let mut reached = if repetition.min == 0 { progress.clone() } else { vec![None; slots.len()] };
+            let mut current = progress.clone();
+            for round in 1..=rounds {
+                let (after, found) = walk(&repetition.sub, slots, current);
+                if found.is_some() {
+                    return (after, found);
+                }
+                if round >= repetition.min || round == rounds {
+                    merge(&mut reached, &after);
+                }
+                current = after;
+            }
+            let longest = repetition.sub.properties().maximum_len().unwrap_or(usize::MAX);
+            let extra = longest.saturating_mul(usize::try_from(most).unwrap_or(usize::MAX));
+            if most > rounds {
+                // Rounds that were not unrolled still move everything along.
+                reached[0] = reached[0].max(progress[0].map(|from| from.saturating_add(extra)));
+            }
+            (reached, None)
+        }
+    }
+}
+
+fn step(progress: &Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> (Progress, Option<usize>) {
+    let mut next = vec![None; slots.len()];
+    next[0] = progress[0].map(|consumed| consumed.saturating_add(1));
+    let mut found = None;
+    for (index, slot) in slots.iter().enumerate() {
+        let matches = match slot {
+            Slot::Any(byte) => holds(*byte, true),
+            Slot::Spelled(byte) => holds(*byte, false),
+        };
+        if !matches {
+            continue;
+        }
+        match next.get_mut(index + 1) {
+            Some(place) => *place = progress[index].max(*place),
+            None => found = progress[index],
+        }
+    }
+    (next, found)
+}
+
+fn merge(into: &mut Progress, other: &Progress) {
+    for (mine, theirs) in into.iter_mut().zip(other) {
+        *mine = (*mine).max(*theirs);
+    }
+}
+
+fn class_bytes(class: &Class) -> (usize, [bool; 256]) {
+    let mut holds = [false; 256];
+    let Class::Bytes(class) = class else {
+        // Without Unicode every class is one of bytes; were there another, it would spell nothing out.
+        return (256, [true; 256]);
+    };
+    for range in class.ranges() {
+        holds[usize::from(range.start())..=usize::from(range.end())].fill(true);
+    }
+    (holds.iter().filter(|held| **held).count(), holds)
+}
+
+/// Whether every alternative of `hir` spells out one of the anchors.
+fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
+    /// Alternatives within alternatives beyond this are believed.
+    const DEPTH: u32 = 6;
+    fn go(hir: &Hir, anchors: &[Box<str>], depth: u32) -> bool {
+        let possible = || anchors.iter().any(|anchor| distance(hir, &spelled(anchor)).is_some());
+        match hir.kind() {
+            HirKind::Alternation(branches) => branches.iter().all(|branch| go(branch, anchors, depth)),
+            HirKind::Capture(capture) => go(&capture.sub, anchors, depth),
+            HirKind::Repetition(repetition) => repetition.min > 0 && go(&repetition.sub, anchors, depth),
+            HirKind::Concat(parts) => {
+                if parts.iter().any(|part| go(part, anchors, depth)) {
+                    return true;
+                }
+                if depth == 0 || !possible() {
+                    return possible();
+                }
+                // The anchor may straddle an alternative and its neighbours: look at each choice on its own.
+                let split = parts.iter().enumerate().find_map(|(index, part)| {
+                    let mut part = part;
+                    while let HirKind::Capture(capture) = part.kind() {
+                        part = &capture.sub;
+                    }
+                    match part.kind() {
+                        HirKind::Alternation(branches) => Some((index, branches)),
+                        _ => None,
+                    }
+                });
+                split.is_none_or(|(index, branches)| {
+                    branches.iter().all(|branch| {
+                        let mut parts = parts.clone();
+                        parts[index] = branch.clone();
+                        go(&Hir::concat(parts), anchors, depth - 1)
+                    })
+                })
+            }
+            _ => possible(),
+        }
+    }
+    go(hir, anchors, DEPTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hir(regex: &str) -> Hir {
+        let config = regex_automata::util::syntax::Config::new().unicode(false).utf8(false);
+        regex_automata::util::syntax::parse_with(regex, &config).unwrap()
+    }
+
+    fn back(regex: &str, anchors: &[&str]) -> Result<Option<usize>, String> {
+        let anchors: Vec<Box<str>> = anchors.iter().map(|anchor| (*anchor).into()).collect();
+        look_back(&hir(regex), &anchors)
+    }
+
+    #[test]
+    fn the_distance_to_the_anchor_is_read_off_the_regex() {
+        assert_eq!(back(r"\b(?P<hit>sk-ant-[a-z]+)", &["sk-ant-"]), Ok(Some(0)));
+        assert_eq!(back(r"[a-z]{1,64}@[a-z]+", &["@"]), Ok(Some(64)));
+        assert_eq!(back(r"(?:^|[^0-9])\+[0-9]+", &["+"]), Ok(Some(1)));
+        assert_eq!(back(r"eyJ[A-Za-z]{8,}\.eyJ[A-Za-z]+", &["eyJ"]), Ok(Some(0)));
+        assert_eq!(back(r"[a-z]+@[a-z]+", &["@"]), Ok(None));
+    }
+
+    #[test]
+    fn an_anchor_may_run_through_small_classes_and_optional_parts() {
+        assert_eq!(back("gh[pousr]_[A-Za-z0-9]{20}", &["ghp_", "gho_"]), Ok(Some(0)));
+        assert_eq!(back("(?i:secret_?access_?key)=(?P<hit>x)", &["SecretAccessKey", "secret_access_key"]), Ok(Some(0)));
+        assert_eq!(back("(?:sk|rk)_live_[a-z]+", &["sk_live_", "rk_live_"]), Ok(Some(0)));
+    }
+
+    #[test]
+    fn an_anchor_that_no_match_holds_is_an_error() {
+        assert!(back("ghp_[a-z]+", &["ghpp_"]).is_err());
+        assert!(back("[a-z]+", &["abc"]).is_err());
+    }
+
+    #[test]
+    fn an_alternative_without_an_anchor_is_an_error() {
+        assert!(back("foo-[a-z]+|[a-z]{3,}", &["foo-"]).is_err());
+        assert!(back("(?:sk|rk)_live_[a-z]+", &["sk_live_"]).is_err());
+    }
+
+    #[test]
+    fn neighbours_of_an_anchor_are_those_of_a_match() {
+        let at = Neighbours::new(&hir("[a-z]+@[0-9]+"), b'@');
+        assert!(at.before[usize::from(b'q')] && !at.before[usize::from(b'@')]);
+        assert!(at.after[usize::from(b'7')] && !at.after[usize::from(b'q')]);
+
+        let plus = Neighbours::new(&hir(r"(?:^|[^0-9])\+[1-9]"), b'+');
+        assert!(plus.before[usize::from(b'"')]);
+    }
+}

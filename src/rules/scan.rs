@@ -1,0 +1,381 @@
+//! Runs a rule set over a document: anchors first, a regex only in a window around them, then checks, then places.
+//!
+//! # Why it is linear
+//!
+//! Windows of one rule that overlap are joined into regions, and a region is at most [`REGION_WINDOWS`] windows long. So
+//! no byte is handed to one rule's regex more than a constant number of times, however many anchors stand around it.
+//! One-byte anchors are looked at only between neighbours that a match could have. [`Scratch::confirmed_bytes`] counts.
+
+use std::{ops::Range, sync::Arc};
+
+use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
+
+use crate::{
+    model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
+    rules::{
+        Rule, RuleSet,
+        spec::{Allowed, Kind, Shape},
+        validators,
+    },
+};
+
+/// A region is at most this many windows long. Neighbouring regions share one window, so each byte of a flood is
+/// confirmed at most 4/3 times.
+const REGION_WINDOWS: usize = 4;
+
+/// Something that a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The rule's place in [`RuleSet::rules`].
+    pub rule: usize,
+    /// The text that the value stands in: the most decoded one.
+    pub text: TextId,
+    /// Where in that text.
+    pub range: Range<usize>,
+    /// The field that holds it.
+    pub node: NodeId,
+    /// How sure it is, after context and checksums.
+    pub confidence: Confidence,
+}
+
+/// Buffers that a scan reuses. One per worker; any rule set may use it.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    owner: Option<Arc<str>>,
+    caches: Vec<Option<Cache>>,
+    regions: Vec<Region>,
+    active: Vec<u32>,
+    slots: Vec<Option<NonMaxUsize>>,
+    found: Vec<Hit>,
+    covered: Vec<(TextId, Range<usize>)>,
+    confirmed_bytes: u64,
+}
+
+/// Joined windows of one rule that wait for confirmation.
+#[derive(Clone, Debug, Default)]
+struct Region {
+    start: usize,
+    end: usize,
+    /// Nothing before this is looked at again: a value was found up to here.
+    resume: usize,
+    waiting: bool,
+    listed: bool,
+}
+
+impl Scratch {
+    /// Bytes that regexes have looked at since this was made: the measure of work that floods must not blow up.
+    pub fn confirmed_bytes(&self) -> u64 {
+        self.confirmed_bytes
+    }
+
+    fn prepare(&mut self, set: &RuleSet) {
+        self.found.clear();
+        self.covered.clear();
+        if self.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, &set.hash)) {
+            return;
+        }
+        self.owner = Some(set.hash.clone());
+        self.caches.clear();
+        self.caches.resize_with(set.rules.len(), || None);
+        self.regions.clear();
+        self.regions.resize(set.rules.len(), Region::default());
+        self.active.clear();
+    }
+}
+
+impl RuleSet {
+    /// Finds what the rules name in `document`, in order of texts and offsets.
+    ///
+    /// Where two rules name the same entity at exactly the same place, the graver one stays; then a field rule before
+    /// a value rule, the surer one, and the one that is written first. Different entities at one place all stay.
+    pub fn scan(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
+        let mut hits = self.scan_all(document, destination, scratch);
+        resolve(self, document, &mut hits);
+        hits
+    }
+
+    /// As [`RuleSet::scan`], before overlaps are resolved.
+    fn scan_all(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
+        scratch.prepare(self);
+        for (text, bytes) in document.texts() {
+            let mut at = 0;
+            while at < bytes.len() {
+                // Values that were opened side by side must not run into each other.
+                let (_, segment) = document.segment(text, at);
+                let end = segment.end.clamp(at, bytes.len());
+                if end > at {
+                    Pass { set: self, destination, document, text, offset: at, bytes: &bytes[at..end], scratch }
+                        .run();
+                }
+                at = end.max(at + 1);
+            }
+        }
+        if !scratch.found.is_empty() {
+            drop_covered(document, scratch);
+        }
+        self.fields.scan(self, document, destination, &mut scratch.found);
+        scratch.found.clone()
+    }
+
+    /// Finds what one rule names in `document`, whatever others say.
+    pub(super) fn scan_one(
+        &self,
+        rule: usize,
+        document: &Document,
+        destination: &DestinationId,
+        scratch: &mut Scratch,
+    ) -> Vec<Hit> {
+        let mut hits = self.scan_all(document, destination, scratch);
+        hits.retain(|hit| hit.rule == rule);
+        hits
+    }
+
+    /// Finds what value rules name in plain text: a header's or a query's value.
+    pub fn scan_text(&self, text: &[u8], destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
+        let document =
+            crate::model::DocumentBuilder::new("text", bytes::Bytes::copy_from_slice(text)).finish();
+        self.scan(&document, destination, scratch)
+    }
+}
+
+/// One run of all value rules over one value or body.
+struct Pass<'a> {
+    set: &'a RuleSet,
+    destination: &'a DestinationId,
+    document: &'a Document,
+    text: TextId,
+    /// Where `bytes` begins in the text.
+    offset: usize,
+    bytes: &'a [u8],
+    scratch: &'a mut Scratch,
+}
+
+impl Pass<'_> {
+    fn run(mut self) {
+        let (set, bytes) = (self.set, self.bytes);
+        set.engine.literals.find(bytes, |rule, at| self.widen(rule, at));
+        for single in &set.engine.bytes {
+            for at in memchr::memchr_iter(single.byte, bytes) {
+                let before = at.checked_sub(1).map(|before| bytes[before]);
+                let fits = before.is_none_or(|byte| single.neighbours.before[usize::from(byte)])
+                    && bytes.get(at + 1).is_none_or(|byte| single.neighbours.after[usize::from(*byte)]);
+                if fits {
+                    self.widen(single.rule as usize, at);
+                }
+            }
+        }
+        self.flush_all();
+        for (finder, rules) in &set.engine.finders {
+            finder.find(bytes, |range| {
+                for rule in rules {
+                    self.confirm(*rule as usize, range.clone());
+                }
+            });
+        }
+        self.flush_all();
+    }
+
+    /// Adds the window around an anchor to the rule's region.
+    fn widen(&mut self, rule: usize, at: usize) {
+        let Kind::Value(shape) = &self.set.rules[rule].kind else { return };
+        let region = &mut self.scratch.regions[rule];
+        if !region.listed {
+            region.listed = true;
+            self.scratch.active.push(rule as u32);
+        }
+        let start = at.saturating_sub(shape.back).max(region.resume);
+        let end = self.bytes.len().min(at + shape.max_len);
+        if start >= end || at < region.resume {
+            return;
+        }
+        let longest = REGION_WINDOWS * (shape.back + shape.max_len);
+        if region.waiting {
+            if start >= region.start && start <= region.end && end.saturating_sub(region.start) <= longest {
+                region.end = region.end.max(end);
+                return;
+            }
+            let waiting = region.start..region.end;
+            region.waiting = false;
+            self.confirm(rule, waiting);
+        }
+        let region = &mut self.scratch.regions[rule];
+        region.start = start.max(region.resume);
+        region.end = end;
+        region.waiting = region.start < region.end;
+    }
+
+    fn flush_all(&mut self) {
+        while let Some(rule) = self.scratch.active.pop() {
+            let region = &mut self.scratch.regions[rule as usize];
+            let (waiting, range) = (region.waiting, region.start..region.end);
+            if waiting {
+                self.confirm(rule as usize, range);
+            }
+            self.scratch.regions[rule as usize] = Region::default();
+        }
+    }
+
+    /// Runs a rule's regex over `range` of the bytes and keeps what passes.
+    fn confirm(&mut self, rule_index: usize, range: Range<usize>) {
+        let set = self.set;
+        let rule = &set.rules[rule_index];
+        let Kind::Value(shape) = &rule.kind else { return };
+        if !rule.holds_for(self.destination.as_str()) {
+            return;
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
+                self.scratch.confirmed_bytes += (range.end - at) as u64;
+                return;
+            };
+            self.scratch.confirmed_bytes += (end - at) as u64;
+            at = hit.end.max(at + 1);
+            if let Some(confidence) = self.judge(rule, hit.clone()) {
+                let region = &mut self.scratch.regions[rule_index];
+                region.resume = region.resume.max(hit.end);
+                let range = hit.start + self.offset..hit.end + self.offset;
+                let node = self.document.field_at(self.text, range.start).id();
+                self.scratch.found.push(Hit { rule: rule_index, text: self.text, range, node, confidence });
+            }
+        }
+    }
+
+    /// The end of the next match in `range`, and where its value stands.
+    fn search(&mut self, rule: usize, shape: &Shape, range: Range<usize>) -> Option<(usize, Range<usize>)> {
+        let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
+        let slots = &mut self.scratch.slots;
+        slots.clear();
+        slots.resize((shape.hit_group + 1) * 2, None);
+        let input = Input::new(self.bytes).span(range);
+        shape.compiled.search_slots_with(cache, &input, slots)?;
+        let slot = |index: usize| slots.get(index).copied().flatten().map(NonMaxUsize::get);
+        let end = slot(1)?;
+        // Alternatives without the group have no value; nothing to report, but the search goes on behind them.
+        let hit = match (slot(shape.hit_group * 2), slot(shape.hit_group * 2 + 1)) {
+            (Some(start), Some(end)) => start..end,
+            _ => end..end,
+        };
+        Some((end, hit))
+    }
+
+    /// Whether a value passes its rule, and how sure it is then.
+    fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
+        let value = &self.bytes[hit.clone()];
+        let before = &self.bytes[..hit.start];
+        let confidence = judge_value(rule, value, before)?;
+        if !rule.paths.is_empty() && !rule.paths.iter().any(|pattern| pattern.matches_everything())
+            || !rule.paths_not.is_empty()
+        {
+            let path = self.document.field_at(self.text, hit.start + self.offset).path();
+            if !applies_to(rule, path.as_str()) {
+                return None;
+            }
+        }
+        let Some(context) = &rule.context else { return Some(confidence) };
+        let near = hit.start.saturating_sub(context.within)..self.bytes.len().min(hit.end + context.within);
+        let near = &self.bytes[near];
+        let named = context
+            .words
+            .iter()
+            .any(|word| near.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())));
+        Some(if named { context.adds } else { confidence })
+    }
+}
+
+/// Whether a rule holds for a field.
+pub(super) fn applies_to(rule: &Rule, path: &str) -> bool {
+    (rule.paths.is_empty() || rule.paths.iter().any(|pattern| pattern.matches(path)))
+        && !rule.paths_not.iter().any(|pattern| pattern.matches(path))
+}
+
+/// Checks, allow list and grades: what depends on the value alone and on what leads up to it.
+pub(super) fn judge_value(rule: &Rule, value: &[u8], before: &[u8]) -> Option<Confidence> {
+    if value.is_empty() || rule.unless_value.iter().any(|other| other.as_bytes() == value) {
+        return None;
+    }
+    if !rule.checks.iter().all(|check| check.passes(value, before)) || is_allowed(rule, value) {
+        return None;
+    }
+    let grade = rule.grades.iter().filter(|(check, _)| check.passes(value, before)).map(|(_, grade)| *grade).max();
+    Some(grade.map_or(rule.confidence, |grade| grade.max(rule.confidence)))
+}
+
+fn is_allowed(rule: &Rule, value: &[u8]) -> bool {
+    rule.allow.iter().any(|allow| match &allow.what {
+        Allowed::Cidr(network) => validators::address(value).is_some_and(|address| network.contains(address)),
+        Allowed::Exact(exact) => exact.as_bytes() == value,
+        Allowed::Regex(regex) => regex.is_match(value),
+        Allowed::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
+    })
+}
+
+/// Drops hits in bytes that a more decoded text stands for: base64 that was opened, strings whose escapes were undone.
+fn drop_covered(document: &Document, scratch: &mut Scratch) {
+    for (text, bytes) in document.texts().skip(1) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (owner, segment) = document.segment(text, at);
+            let field = document.field(owner);
+            if document.replaces_parent(text) || field.kind() == FieldKind::EscapedString {
+                scratch.covered.push((field.text(), field.span()));
+            }
+            at = segment.end.max(at + 1);
+        }
+    }
+    scratch.covered.sort_unstable_by_key(|(text, span)| (*text, span.start));
+    let covered = &scratch.covered;
+    scratch.found.retain(|hit| {
+        let after = covered.partition_point(|(text, span)| (*text, span.start) <= (hit.text, hit.range.start));
+        let inside = after.checked_sub(1).map(|index| &covered[index]);
+        !inside.is_some_and(|(text, span)| *text == hit.text && hit.range.start < span.end)
+    });
+}
+
+/// Leaves one hit per entity and place, and of one rule's hits on the same bytes of the body the most decoded.
+fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
+    if hits.len() < 2 {
+        return;
+    }
+    if hits.iter().any(|hit| hit.text != TextId::BODY) {
+        drop_superseded(document, hits);
+    }
+    let rank = |hit: &Hit| {
+        let rule = &set.rules[hit.rule];
+        (
+            std::cmp::Reverse(rule.severity),
+            !matches!(rule.kind, Kind::Field),
+            std::cmp::Reverse(hit.confidence),
+            hit.rule,
+        )
+    };
+    hits.sort_by(|a, b| {
+        (a.text, a.range.start, a.range.end)
+            .cmp(&(b.text, b.range.start, b.range.end))
+            .then_with(|| set.rules[a.rule].entity.cmp(&set.rules[b.rule].entity))
+            .then_with(|| rank(a).cmp(&rank(b)))
+    });
+    hits.dedup_by(|b, a| {
+        a.text == b.text && a.range == b.range && set.rules[a.rule].entity == set.rules[b.rule].entity
+    });
+    hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
+}
+
+/// Of one rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are opened
+/// out of earlier ones, so that one is the most decoded.
+fn drop_superseded(document: &Document, hits: &mut Vec<Hit>) {
+    let mut placed: Vec<(Range<usize>, Hit)> =
+        hits.drain(..).map(|hit| (document.body_span(hit.text, hit.range.clone()), hit)).collect();
+    placed.sort_by_key(|(span, hit)| (hit.rule, span.start, hit.text));
+    let mut kept: Vec<(Range<usize>, Hit)> = Vec::with_capacity(placed.len());
+    for (span, hit) in placed {
+        let overlaps = |(other, kept): &(Range<usize>, Hit)| kept.rule == hit.rule && span.start < other.end;
+        match kept.last() {
+            Some(last) if overlaps(last) && last.1.text > hit.text => continue,
+            Some(last) if overlaps(last) && last.1.text < hit.text => _ = kept.pop(),
+            _ => {}
+        }
+        kept.push((span, hit));
+    }
+    hits.extend(kept.into_iter().map(|(_, hit)| hit));
+}
