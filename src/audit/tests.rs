@@ -93,6 +93,13 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
+/// Bytes that do not compress.
+fn noise(count: usize) -> bytes::Bytes {
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes.into()
+}
+
 /// Writes one flow, changed by `change`, and closes it.
 fn write(writer: &AuditWriter, outcome: Outcome, change: impl FnOnce(&mut FlowOpening)) -> FlowId {
     let mut opening = opening(writer.next_id());
@@ -277,8 +284,7 @@ fn a_full_disk_refuses_quickly_and_recovers() {
     let writer = run.writer();
     let big = |id| {
         let mut opening = opening(id);
-        let noise: Vec<u8> = (0..60_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        opening.body = Some(noise.into());
+        opening.body = Some(noise(60_000));
         opening
     };
     run.queue().execute("PRAGMA max_page_count = 60");
@@ -400,8 +406,7 @@ fn waiting_openings_are_bounded_in_memory_and_all_get_through() {
             let writer = Arc::clone(&writer);
             tasks.spawn(async move {
                 let mut opening = opening(writer.next_id());
-                let noise = (0..5_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8);
-                opening.body = Some(noise.collect::<Vec<u8>>().into());
+                opening.body = Some(noise(5_000_000));
                 writer.open(opening).await.unwrap().close(closing(Outcome::Forwarded));
             });
         }
