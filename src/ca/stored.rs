@@ -28,6 +28,21 @@ pub fn path(data_dir: &Path) -> PathBuf {
 /// [`CaError::NotStored`]; [`CaError::Unsafe`] when someone else could have read or replaced the key;
 /// [`CaError::Damaged`]. An expired CA is read, and refuses to sign.
 pub fn load(data_dir: &Path) -> Result<CertificateAuthority, CaError> {
+    loop {
+        let ca = load_pair(data_dir)?;
+        // Whoever made or replaced the pair may have been killed before the copy was written.
+        let path = path(data_dir);
+        if fs::read_to_string(&path).ok().as_deref() == Some(ca.certificate_pem()) {
+            return Ok(ca);
+        }
+        write_new(data_dir, ca.certificate_pem())?
+            .persist(&path)
+            .map_err(|error| io_error(&path, error.error))?;
+        // Once more: the pair may have been replaced meanwhile, and then the copy just written is the old one.
+    }
+}
+
+fn load_pair(data_dir: &Path) -> Result<CertificateAuthority, CaError> {
     let key_path = key_path(data_dir);
     check_folder(&folder(data_dir)).map_err(|error| not_stored(error, &key_path))?;
     let text = read_private(&key_path).map_err(|error| not_stored(error, &key_path))?;
@@ -35,16 +50,7 @@ pub fn load(data_dir: &Path) -> Result<CertificateAuthority, CaError> {
         Some(start) => text.expose().split_at(start),
         None => (text.expose().as_str(), ""),
     };
-    let ca = CertificateAuthority::from_pem(certificate, key)
-        .map_err(|why| CaError::Damaged { path: key_path, why })?;
-    // Whoever made or replaced the pair may have been killed before the copy was written.
-    let path = path(data_dir);
-    if fs::read_to_string(&path).ok().as_deref() != Some(ca.certificate_pem()) {
-        write_new(data_dir, ca.certificate_pem())?
-            .persist(&path)
-            .map_err(|error| io_error(&path, error.error))?;
-    }
-    Ok(ca)
+    CertificateAuthority::from_pem(certificate, key).map_err(|why| CaError::Damaged { path: key_path, why })
 }
 
 /// Makes and stores a CA, valid for [`STORED_LIFETIME`].

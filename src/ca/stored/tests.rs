@@ -195,6 +195,9 @@ fn a_reader_during_rotation_always_finds_a_whole_pair() {
             load(data.path()).unwrap();
         }
     });
+
+    let copy = fs::read_to_string(path(data.path())).unwrap();
+    assert_eq!(copy, load_pair(data.path()).unwrap().certificate_pem());
 }
 
 #[test]
