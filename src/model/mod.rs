@@ -1,6 +1,8 @@
 //! The words that everyone shares. Plain data with no I/O, no clock and no policy; every other room speaks in them.
 
 mod authority;
+mod authority_pattern;
+mod connect_to;
 mod decision;
 mod destination;
 mod document;
@@ -14,6 +16,8 @@ mod secret;
 mod size;
 
 pub use authority::{Authority, AuthorityError, Host};
+pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
+pub use connect_to::{ConnectTo, ConnectToError};
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{

@@ -163,7 +163,7 @@ fn matches_segments(pattern: &[Segment], path: &[&str]) -> bool {
 }
 
 /// Matches one name against a glob in which `*` is any run of bytes.
-fn matches_name(glob: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches_name(glob: &[u8], name: &[u8]) -> bool {
     let (mut in_glob, mut in_name) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     loop {
