@@ -138,9 +138,7 @@ impl RequestBody {
     }
 
     fn is_over(&self) -> bool {
-        self.start.is_none()
-            && self.trailers.is_none()
-            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.start.is_none() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn note_end(&self) {
@@ -190,10 +188,7 @@ impl Body for RequestBody {
 /// An answer's body on its way to the client.
 pub(crate) enum ResponseBody {
     /// Made here.
-    Local {
-        bytes: Option<Bytes>,
-        trailers: Option<HeaderMap>,
-    },
+    Local { bytes: Option<Bytes>, trailers: Option<HeaderMap> },
     /// Streams from upstream, frame by frame.
     Upstream(Box<Relayed>),
 }
@@ -216,7 +211,12 @@ impl ResponseBody {
         Self::Local { bytes: None, trailers: None }
     }
 
-    pub(crate) fn relayed(incoming: Incoming, flow: Flow, connection: Option<Return>, announced: bool) -> Self {
+    pub(crate) fn relayed(
+        incoming: Incoming,
+        flow: Flow,
+        connection: Option<Return>,
+        announced: bool,
+    ) -> Self {
         let mut relayed = Relayed { incoming, flow: Some(flow), connection, announced };
         if relayed.incoming.is_end_stream() {
             relayed.complete();

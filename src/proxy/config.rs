@@ -4,10 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::RootCertStore;
 
-use crate::model::{Authority, ByteSize, Secret};
-
-/// Says where connections to an authority really go; `None` leaves it as it is.
-pub type ConnectTo = Arc<dyn Fn(&Authority) -> Option<Authority> + Send + Sync>;
+use crate::model::{Authority, ByteSize, ConnectTo, Secret};
 
 /// What the proxy is told when it starts.
 #[derive(Clone)]
@@ -16,8 +13,9 @@ pub struct ProxyConfig {
     pub listen: SocketAddr,
     /// `user:password` that every client must present, if any.
     pub credential: Option<Secret<String>>,
-    /// Sends connections elsewhere, as curl's `--connect-to` does. What it names may be dialled whatever it is.
-    pub connect_to: Option<ConnectTo>,
+    /// Sends connections elsewhere, as curl's `--connect-to` does: the first that matches. What it names may be dialled
+    /// whatever it is.
+    pub connect_to: Vec<ConnectTo>,
     /// The proxy that we are behind ourselves.
     pub upstream_proxy: Option<UpstreamProxy>,
     /// The certificates that upstream servers are checked against.
@@ -34,7 +32,7 @@ impl ProxyConfig {
         Self {
             listen,
             credential: None,
-            connect_to: None,
+            connect_to: Vec::new(),
             upstream_proxy: None,
             roots,
             forbidden: Vec::new(),

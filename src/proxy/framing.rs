@@ -47,7 +47,7 @@ pub(crate) struct Gate(Mutex<GateState>);
 #[derive(Debug, Default)]
 struct GateState {
     reopened: bool,
-    violation: Option<Violation>,
+    violation: Option<(Violation, bool)>,
     waker: Option<Waker>,
 }
 
@@ -64,8 +64,8 @@ impl Gate {
         }
     }
 
-    /// What was wrong with the bytes, once something was.
-    pub(crate) fn violation(&self) -> Option<Violation> {
+    /// What was wrong with the bytes, once something was, and whether it was in a head: that no request came of.
+    pub(crate) fn violation(&self) -> Option<(Violation, bool)> {
         self.state().violation
     }
 
@@ -122,7 +122,7 @@ impl<S> Guarded<S> {
 
     fn fail(&mut self, violation: Violation) -> Poll<io::Result<()>> {
         self.failed = Some(violation);
-        self.gate.state().violation = Some(violation);
+        self.gate.state().violation = Some((violation, self.framing.place == Place::Head));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)))
     }
 
@@ -515,7 +515,9 @@ mod tests {
     #[test]
     fn chunks_that_are_none_are_refused() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in ["4\nabcd\r\n", "x\r\n", "\r\n", "4\r\nabcdX", "11111111111111111\r\n", "0x4\r\nabcd", "-1\r\n"] {
+        for body in
+            ["4\nabcd\r\n", "x\r\n", "\r\n", "4\r\nabcdX", "11111111111111111\r\n", "0x4\r\nabcd", "-1\r\n"]
+        {
             let request = format!("{head}{body}");
 
             assert!(verdict(request.as_bytes()).is_err(), "{body:?}");

@@ -135,7 +135,8 @@ mod tests {
     // PITFALLS 21
     #[test]
     fn connection_cannot_name_away_what_frames_the_message() {
-        let mut headers = map(&[("connection", "content-length, host"), ("host", "a"), ("content-length", "3")]);
+        let mut headers =
+            map(&[("connection", "content-length, host"), ("host", "a"), ("content-length", "3")]);
 
         strip_request(&mut headers, false);
 
@@ -154,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_websocket_keeps_its_upgrade() {
-        let mut headers = map(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        let mut headers =
+            map(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
 
         let upgrades = asks_for_upgrade(Version::HTTP_11, &Method::GET, &headers);
         strip_request(&mut headers, upgrades);

@@ -26,9 +26,10 @@ mod tunnel;
 mod upstream;
 mod websocket;
 
-pub use config::{ConnectTo, Limits, ProxyConfig, UpstreamProxy};
+pub use config::{Limits, ProxyConfig, UpstreamProxy};
 pub use error::BindError;
 pub use listener::Proxy;
 pub use services::{
-    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal, Services,
+    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
+    Services,
 };

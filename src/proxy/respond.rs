@@ -7,9 +7,12 @@ use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
 
 /// A short text for the person who reads the client's log.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::local(Bytes::from(format!("plainsight: {message}\n")), None));
+    let mut response =
+        Response::new(ResponseBody::local(Bytes::from(format!("plainsight: {message}\n")), None));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -20,8 +23,10 @@ pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
 
 /// The client must say who it is.
 pub(crate) fn unauthorised() -> Response<ResponseBody> {
-    let mut response =
-        text(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "this proxy wants the credential that `plainsight` printed");
+    let mut response = text(
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        "this proxy wants the credential that `plainsight` printed",
+    );
     let challenge = HeaderValue::from_static("Basic realm=\"plainsight\"");
     response.headers_mut().insert(header::PROXY_AUTHENTICATE, challenge);
     response

@@ -7,7 +7,8 @@ use http::{HeaderMap, StatusCode};
 use rustls::sign::CertifiedKey;
 
 use crate::model::{
-    Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, NotInspected, RequestHead,
+    Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, NotInspected,
+    RequestHead,
 };
 
 /// Everything that the proxy asks of others.
