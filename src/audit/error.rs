@@ -43,7 +43,9 @@ pub enum AuditError {
         why: String,
     },
     /// The store was written by a later plainsight.
-    #[error("the audit store has schema {found}, this plainsight knows up to {known}; use a newer plainsight")]
+    #[error(
+        "the audit store has schema {found}, this plainsight knows up to {known}; use a newer plainsight"
+    )]
     NewerSchema {
         /// The store's schema.
         found: u32,

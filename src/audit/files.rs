@@ -140,7 +140,8 @@ fn mode_of(_: &fs::Metadata) -> u32 {
 
 const KEY_FILE: &str = "installation.key";
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -14,8 +14,8 @@ use crate::{
         schema,
     },
     model::{
-        Action, DestinationId, Fingerprint, FlowId, FlowRecord, Outcome, RuleId, RunClosing, RunId, RunOpening,
-        RunRecord,
+        Action, DestinationId, Fingerprint, FlowId, FlowRecord, Outcome, RuleId, RunClosing, RunId,
+        RunOpening, RunRecord,
     },
 };
 
@@ -147,7 +147,7 @@ impl Reader {
         let Some(query) = self.plan(filter)? else { return Ok(()) };
         if let (Some(places), Some(limit)) = (&query.places, filter.limit)
             && places.len() <= MERGED_PLACES
-            && query.index.as_ref().is_none_or(|walk| matches!(walk, Walk::Index(DESTINATION_INDEX)))
+            && query.may_go_by_place()
         {
             return self.visit_places(&query, places, limit, visit);
         }
@@ -159,7 +159,10 @@ impl Reader {
         while left > 0
             && let Some(row) = rows.next()?
         {
-            if places.as_ref().is_some_and(|places| row.get(PLACE_COLUMN).is_ok_and(|id| !places.contains(&id))) {
+            if places
+                .as_ref()
+                .is_some_and(|places| row.get(PLACE_COLUMN).is_ok_and(|id| !places.contains(&id)))
+            {
                 continue;
             }
             left -= 1;
@@ -322,6 +325,11 @@ impl Query {
         self.conditions.push(condition.replace('?', &format!("?{}", self.values.len())));
     }
 
+    /// Whether to ask each place by itself: not if the walk is along something rare already.
+    fn may_go_by_place(&self) -> bool {
+        self.index.as_ref().is_none_or(|walk| matches!(walk, Walk::Index(DESTINATION_INDEX)))
+    }
+
     /// The same query for one place, whose number is the last value.
     fn by_place(&self) -> Self {
         let mut query = self.clone();
@@ -401,3 +409,55 @@ const MERGED_PLACES: usize = 1000;
 
 /// How far the clock may have been set back during a run for its flows to be found all the same.
 const CLOCK_STEP_MS: i64 = 24 * 3600 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_scans_or_sorts_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path(), Options::default()).unwrap());
+        let names =
+            "INSERT INTO term (kind, name) VALUES ('rule', 'r'), ('category', 'c'), ('destination', 'd')";
+        rusqlite::Connection::open(folder.path().join(schema::DATABASE_FILE))
+            .unwrap()
+            .execute(names, [])
+            .unwrap();
+        let reader = Reader::open(folder.path()).unwrap();
+        let all = Filter { limit: Some(50), ..Filter::default() };
+        let filters = [
+            all.clone(),
+            Filter { order: Order::OldestFirst, ..all.clone() },
+            Filter { run: RunId::new(1), ..all.clone() },
+            Filter { destination: Some(DestinationId::new("d")), ..all.clone() },
+            Filter { rule: Some(RuleId::new("r")), ..all.clone() },
+            Filter { category: Some("c".into()), since_ms: Some(1), ..all.clone() },
+            Filter { rule: Some(RuleId::new("r")), category: Some("c".into()), ..all.clone() },
+            Filter { action: Some(Action::Redact), ..all.clone() },
+            Filter { outcome: Some(Outcome::Refused), ..all.clone() },
+            Filter { since_ms: Some(1), until_ms: Some(2), ..all.clone() },
+            Filter { session: "0123456789abcdef".to_owned().try_into().ok(), ..all.clone() },
+            Filter { destination: Some(DestinationId::new("d")), run: RunId::new(1), ..all },
+        ];
+
+        for filter in filters {
+            let query = reader.plan(&filter).unwrap().unwrap();
+            let by_place = query.may_go_by_place().then(|| query.by_place());
+            for query in by_place.into_iter().chain([query]) {
+                let sql = format!("EXPLAIN QUERY PLAN {}", query.select(COLUMNS, JOINS, filter.limit));
+                let mut statement = reader.connection.prepare(&sql).unwrap();
+                let values = (0..statement.parameter_count()).map(|_| 1);
+                let steps = statement.query_map(params_from_iter(values), |row| row.get(3)).unwrap();
+                let steps: Vec<String> = steps.map(Result::unwrap).collect();
+
+                let walks_index = steps[0].contains("INDEX flow_")
+                    || steps[0].contains("PRIMARY KEY")
+                    || steps[0].contains("rowid");
+                assert!(walks_index, "{filter:?}: {steps:?}");
+                assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{filter:?}: {steps:?}");
+                assert!(!steps[1..].iter().any(|step| step.starts_with("SCAN")), "{filter:?}: {steps:?}");
+            }
+        }
+    }
+}

@@ -182,12 +182,9 @@ pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> 
     let key = record.opening.id.to_key();
     let read = |kind: &str| -> Result<Option<Vec<u8>>, AuditError> {
         let mut statement = connection.prepare_cached(SELECT_PAYLOAD)?;
-        let packed: Option<Vec<u8>> =
-            statement.query_row(params![key, kind], |row| row.get(0)).optional()?;
+        let packed: Option<Vec<u8>> = statement.query_row(params![key, kind], |row| row.get(0)).optional()?;
         packed
-            .map(|packed| {
-                unpack(&packed).ok_or_else(|| AuditError::Damaged(format!("flow {key}: {kind}")))
-            })
+            .map(|packed| unpack(&packed).ok_or_else(|| AuditError::Damaged(format!("flow {key}: {kind}"))))
             .transpose()
     };
     if let Some(json) = read("fields")? {
@@ -212,12 +209,7 @@ impl Interner {
         *self = Self::default();
     }
 
-    fn term(
-        &mut self,
-        connection: &Connection,
-        kind: &'static str,
-        name: &str,
-    ) -> Result<i64, AuditError> {
+    fn term(&mut self, connection: &Connection, kind: &'static str, name: &str) -> Result<i64, AuditError> {
         // One allocation per look-up: the price of a plain key.
         let known = (kind, Box::from(name));
         if let Some(id) = self.terms.get(&known) {

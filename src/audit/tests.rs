@@ -11,9 +11,9 @@ use std::{
 use crate::{
     audit::{AuditError, AuditWriter, Filter, Options, Order, Reader, RunWriter, Store, Sync},
     model::{
-        Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding, FingerprintKey,
-        FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, Outcome, RuleId, RunClosing, RunOpening,
-        Severity,
+        Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding,
+        FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, Outcome, RuleId,
+        RunClosing, RunOpening, Severity,
     },
 };
 

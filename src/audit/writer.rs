@@ -365,7 +365,11 @@ impl WriterThread {
             }
             // One record is at fault, and the others must not suffer.
             Err(error) if error.is_about_one_record() && batch.len() > 1 => {
-                batch.into_iter().fold(true, |written, command| self.write_batch(vec![command]) && written)
+                let mut written = true;
+                for command in batch {
+                    written &= self.write_batch(vec![command]);
+                }
+                written
             }
             Err(error) if error.is_about_one_record() => {
                 tracing::warn!(%error, "an audit record was rejected");
@@ -376,8 +380,7 @@ impl WriterThread {
             Err(error) => {
                 tracing::warn!(%error, records = batch.len(), "audit records could not be written");
                 self.next_try = Some(Instant::now() + RETRY);
-                let (unwaited, waiting): (Vec<_>, Vec<_>) =
-                    batch.into_iter().partition(Command::is_unwaited);
+                let (unwaited, waiting): (Vec<_>, Vec<_>) = batch.into_iter().partition(Command::is_unwaited);
                 waiting.into_iter().for_each(|command| command.answer(Err(error.clone())));
                 unwaited.into_iter().rev().for_each(|command| self.backlog.push_front(command));
                 false

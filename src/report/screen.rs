@@ -1,5 +1,5 @@
 use crate::{
-    model::{ByteSize, DestinationKind, NotInspected},
+    model::{ByteSize, DestinationKind},
     report::{
         Summary, Told, View, sanitize,
         text::{self, Ink},
@@ -9,7 +9,9 @@ use crate::{
 
 /// The one screen at the end of a run: who was told, what was personal, what stayed unseen, and where to look next.
 pub fn screen(summary: &Summary, view: &View) -> String {
-    let mut page = Page { view, columns: view.columns().min(WIDEST), out: String::new() };
+    let columns = view.columns().min(WIDEST);
+    let name = name_width(summary, columns);
+    let mut page = Page { view, columns, name, out: String::new() };
     page.head(summary);
     page.told(summary);
     page.found(summary);
@@ -24,7 +26,45 @@ pub fn screen(summary: &Summary, view: &View) -> String {
 struct Page<'v> {
     view: &'v View,
     columns: usize,
+    /// Columns for the first cell of every section, so that the numbers stand under each other.
+    name: usize,
     out: String,
+}
+
+struct Cell {
+    content: String,
+    align: Align,
+    width: usize,
+    ink: Ink,
+}
+
+enum Align {
+    Left,
+    /// Flush left, and takes what is left of the line.
+    Rest,
+    Right,
+}
+
+impl Cell {
+    fn left(content: &str, width: usize) -> Self {
+        Self { content: content.to_owned(), align: Align::Left, width, ink: Ink::Plain }
+    }
+
+    fn right(content: &str, width: usize) -> Self {
+        Self { content: content.to_owned(), align: Align::Right, width, ink: Ink::Plain }
+    }
+
+    fn rest(content: &str) -> Self {
+        Self { content: content.to_owned(), align: Align::Rest, width: 0, ink: Ink::Plain }
+    }
+
+    const fn none() -> Self {
+        Self { content: String::new(), align: Align::Right, width: 0, ink: Ink::Plain }
+    }
+
+    fn ink(self, ink: Ink) -> Self {
+        Self { ink, ..self }
+    }
 }
 
 impl Page<'_> {
@@ -44,7 +84,8 @@ impl Page<'_> {
         }
         let rest = parts.join(" · ");
         let rest = text::fit(&rest, self.columns.saturating_sub(INDENT + 13)).into_owned();
-        let line = format!("  {}  {}", self.view.paint(Ink::Bold, "plainsight"), self.view.paint(Ink::Dim, rest));
+        let line =
+            format!("  {}  {}", self.view.paint(Ink::Bold, "plainsight"), self.view.paint(Ink::Dim, rest));
         self.line(&line);
     }
 
@@ -55,58 +96,58 @@ impl Page<'_> {
             self.line("  No request was decrypted: nothing of telemetry was seen.");
             return;
         }
-        let name = told.iter().map(|(id, _)| text::width(&sanitize(id.as_str()))).max().unwrap_or(0);
-        // What is left of the numbers, which take 9 + 10 + 16 + 12 columns at most.
-        let name = name.clamp(11, self.columns.saturating_sub(INDENT + 47).max(12));
-        let last = self.columns.saturating_sub(INDENT + name + 9 + 10 + 2 + 14 + 2);
-        let heading = format!("{:>9}{:>10}  {:<14}  {}", "requests", "bytes", "findings", text::fit("done", last));
-        self.heading("WHO WAS TOLD", name, heading.trim_end());
-        for (id, told) in told.iter().take(DESTINATIONS) {
-            let found = text::left(&findings(told), 14);
-            let ink = match (told.worst, told.findings) {
-                (Some(worst), 1..) => Ink::of(worst),
-                _ => Ink::Dim,
-            };
-            let line = format!(
-                "  {}{:>9}{}  {}  {}",
-                text::left(&sanitize(id.as_str()), name),
-                text::fit(&text::thousands(told.requests), 8),
-                text::right(&ByteSize::bytes(told.request_bytes).to_string(), 10),
-                self.view.paint(ink, found),
-                text::fit(&fates(told), last),
-            );
-            self.line(&line);
-        }
+        let cells = |done: &str, request: &str, bytes: &str, findings: &str, ink| {
+            let narrow = self.columns < ALL_NUMBERS;
+            let bytes = if narrow { Cell::none() } else { Cell::right(bytes, SECOND) };
+            [Cell::right(request, FIRST), bytes, Cell::left(findings, 14).ink(ink), Cell::rest(done)]
+        };
+        let heading = cells("done", "requests", "bytes", "findings", Ink::Dim);
+        let rows: Vec<_> = told
+            .iter()
+            .take(DESTINATIONS)
+            .map(|(id, told)| {
+                let (findings, ink) = findings(told);
+                let requests = text::thousands(told.requests);
+                let bytes = ByteSize::bytes(told.request_bytes).to_string();
+                (id.as_str(), cells(&fates(told), &requests, &bytes, &findings, ink))
+            })
+            .collect();
+        self.section("WHO WAS TOLD", &heading, &rows);
         self.more(told.len(), DESTINATIONS, "destination");
     }
 
     fn found(&mut self, summary: &Summary) {
         let found = summary.found();
         if found.is_empty() {
-            if !summary.told().is_empty() {
+            if summary.told().iter().any(|(_, told)| told.unread < told.requests) {
                 self.blank();
-                let line = "  No rule found anything personal in what could be read.";
+                let line = "  No rule found anything personal in what was read.";
                 self.line(&self.view.paint(Ink::Good, line));
             }
             return;
         }
-        let name = found.iter().map(|(rule, _)| text::width(&sanitize(rule.as_str()))).max().unwrap_or(0);
-        let name = name.clamp(14, self.columns.saturating_sub(INDENT + 42).clamp(14, 26));
-        let whom = self.columns.saturating_sub(INDENT + name + 2 + 8 + 8 + 7 + 2);
-        let heading = format!("  {:<8}{:>8}{:>7}  {}", "severity", "values", "seen", text::fit("told to", whom));
-        self.heading("WHAT WAS PERSONAL", name, heading.trim_end());
-        for (rule, found) in found.iter().take(RULES) {
-            let destinations: Vec<_> = found.destinations.iter().map(|id| sanitize(id.as_str())).collect();
-            let line = format!(
-                "  {}  {}{}{}  {}",
-                text::left(&sanitize(rule.as_str()), name),
-                self.view.paint(Ink::of(found.severity), text::left(found.severity.as_str(), 8)),
-                text::right(&text::thousands(found.values.len() as u64), 8),
-                text::right(&text::thousands(found.findings), 7),
-                some_of(&destinations, whom),
-            );
-            self.line(&line);
-        }
+        let cells = |values: &str, seen: &str, severity: &str, ink, whom: &dyn Fn(usize) -> String| {
+            let narrow = self.columns < ALL_NUMBERS;
+            let seen = if narrow { Cell::none() } else { Cell::right(seen, SECOND) };
+            let taken = INDENT + self.name + FIRST + seen.width + 2 + 8 + 2;
+            let whom = whom(self.columns.saturating_sub(taken));
+            [Cell::right(values, FIRST), seen, Cell::left(severity, 8).ink(ink), Cell::rest(&whom)]
+        };
+        let heading = cells("values", "seen", "severity", Ink::Dim, &|_| "told to".to_owned());
+        let rows: Vec<_> = found
+            .iter()
+            .take(RULES)
+            .map(|(rule, found)| {
+                let destinations: Vec<_> =
+                    found.destinations.iter().map(|id| sanitize(id.as_str())).collect();
+                let (values, seen) = (found.values.len() as u64, found.findings);
+                let ink = Ink::of(found.severity);
+                let severity = found.severity.as_str();
+                let whom = |columns| some_of(&destinations, columns);
+                (rule.as_str(), cells(&text::thousands(values), &text::thousands(seen), severity, ink, &whom))
+            })
+            .collect();
+        self.section("WHAT WAS PERSONAL", &heading, &rows);
         self.more(found.len(), RULES, "rule");
     }
 
@@ -115,19 +156,19 @@ impl Page<'_> {
         if tunneled.is_empty() {
             return;
         }
-        let name = self.columns.saturating_sub(INDENT + 9 + 12 + 12).min(44);
-        let heading = format!("{:>9}{:>12}{:>12}", "tunnels", "sent", "received");
-        self.heading("PASSED THROUGH, NOT DECRYPTED", name, &heading);
-        for (host, tunneled) in tunneled.iter().take(TUNNELS) {
-            let line = format!(
-                "  {}{}{}{}",
-                text::left(&text::fit_middle(&sanitize(host), name), name),
-                text::right(&text::thousands(tunneled.tunnels), 9),
-                text::right(&ByteSize::bytes(tunneled.request_bytes).to_string(), 12),
-                text::right(&ByteSize::bytes(tunneled.response_bytes).to_string(), 12),
-            );
-            self.line(&line);
-        }
+        let cells = |tunnels: &str, sent: &str, received: &str| {
+            [Cell::right(tunnels, FIRST), Cell::right(sent, SECOND), Cell::right(received, SECOND)]
+        };
+        let size = |bytes| ByteSize::bytes(bytes).to_string();
+        let rows: Vec<_> = tunneled
+            .iter()
+            .take(TUNNELS)
+            .map(|(host, tunneled)| {
+                let tunnels = text::thousands(tunneled.tunnels);
+                (*host, cells(&tunnels, &size(tunneled.request_bytes), &size(tunneled.response_bytes)))
+            })
+            .collect();
+        self.section("TUNNELLED, NOT READ", &cells("tunnels", "sent", "received"), &rows);
         self.more(tunneled.len(), TUNNELS, "host");
     }
 
@@ -136,17 +177,20 @@ impl Page<'_> {
         if unread.is_empty() {
             return;
         }
-        self.heading("COULD NOT BE READ", 0, "");
-        for (reason, whom, unread) in unread.iter().take(UNREAD) {
-            let tail = format!(", {}", ByteSize::bytes(unread.request_bytes));
-            let content = format!("{}{tail}: {}", text::thousands(unread.flows), words::reason(*reason));
-            let whom = text::fit_middle(&sanitize(whom), 26).into_owned();
-            let room = self.columns.saturating_sub(INDENT + text::width(&whom) + 2);
-            let content = text::fit(&content, room).into_owned();
-            let ink = if *reason == NotInspected::InternalError { Ink::High } else { Ink::Medium };
-            self.line(&format!("  {whom}  {}", self.view.paint(ink, content)));
-        }
-        self.more(unread.len(), UNREAD, "reason");
+        let cells = |times: &str, bytes: &str, why: &str, ink| {
+            [Cell::right(times, FIRST), Cell::right(bytes, SECOND), Cell::rest(why).ink(ink)]
+        };
+        let rows: Vec<_> = unread
+            .iter()
+            .take(UNREAD)
+            .map(|(reason, whom, unread)| {
+                let bytes = ByteSize::bytes(unread.request_bytes).to_string();
+                let why = words::reason(*reason);
+                (*whom, cells(&text::thousands(unread.flows), &bytes, why, Ink::Medium))
+            })
+            .collect();
+        self.section("COULD NOT BE READ", &cells("times", "bytes", "why", Ink::Dim), &rows);
+        self.more(unread.len(), UNREAD, "line");
     }
 
     fn news(&mut self, summary: &Summary) {
@@ -154,7 +198,7 @@ impl Page<'_> {
         if news.is_empty() {
             return;
         }
-        self.heading("NEW, NOT IN THE CATALOGUE", 0, "");
+        self.plain_section("NEW, NOT IN THE CATALOGUE");
         for (kind, what, flows) in news.iter().take(NEWS) {
             let (kind, what) = (sanitize(kind), sanitize(what));
             let kind = text::fit(&kind, 12);
@@ -168,7 +212,10 @@ impl Page<'_> {
     fn lost(&mut self, summary: &Summary) {
         if summary.lost() > 0 {
             self.blank();
-            let line = format!("  {} could not be stored and are missing above.", text::count(summary.lost(), "record"));
+            let line = format!(
+                "  {} could not be stored and are missing above.",
+                text::count(summary.lost(), "record")
+            );
             let line = text::fit(&line, self.columns).into_owned();
             self.line(&self.view.paint(Ink::Critical, line));
         }
@@ -199,22 +246,48 @@ impl Page<'_> {
         }
     }
 
-    /// A blank line and a heading: the section's name, and the names of its columns from `column` on.
-    fn heading(&mut self, title: &str, column: usize, columns: &str) {
+    /// A blank line, a line of headings, and rows whose names all start alike.
+    fn section<const N: usize>(&mut self, title: &str, heading: &[Cell; N], rows: &[(&str, [Cell; N])]) {
+        self.blank();
+        let title = text::left(title, self.name);
+        let heading = self.row(&self.view.paint(Ink::Bold, title), heading, Some(Ink::Dim));
+        self.line(&heading);
+        for (name, cells) in rows {
+            let name = sanitize(name);
+            let row = self.row(&text::left(&text::fit_middle(&name, self.name), self.name), cells, None);
+            self.line(&row);
+        }
+    }
+
+    /// Joins cells as far as there are columns for them.
+    fn row(&self, name: &str, cells: &[Cell], ink: Option<Ink>) -> String {
+        let mut line = format!("  {name}");
+        let mut left = self.columns.saturating_sub(INDENT + self.name);
+        for cell in cells {
+            let (gap, width) = match cell.align {
+                Align::Left => (2, cell.width),
+                Align::Rest => (2, left.saturating_sub(2)),
+                Align::Right => (0, cell.width),
+            };
+            if gap + width > left || width == 0 {
+                continue;
+            }
+            left -= gap + width;
+            let content = match cell.align {
+                Align::Left => text::left(&cell.content, width),
+                Align::Rest => text::fit(&cell.content, width).into_owned(),
+                Align::Right => text::right(&cell.content, width),
+            };
+            line.push_str(&" ".repeat(gap));
+            line.push_str(&self.view.paint(ink.unwrap_or(cell.ink), content));
+        }
+        line
+    }
+
+    fn plain_section(&mut self, title: &str) {
         self.blank();
         let title = text::fit(title, self.columns.saturating_sub(INDENT)).into_owned();
-        // The title may reach into the columns' space where that is blank.
-        let overlap = text::width(&title).saturating_sub(column);
-        let blank = columns.chars().take_while(|character| *character == ' ').count();
-        let rest = if overlap < blank { &columns[overlap..] } else { "" };
-        let padding = column.saturating_sub(text::width(&title));
-        let line = format!(
-            "  {}{:padding$}{}",
-            self.view.paint(Ink::Bold, title),
-            "",
-            self.view.paint(Ink::Dim, rest)
-        );
-        self.line(&line);
+        self.line(&format!("  {}", self.view.paint(Ink::Bold, title)));
     }
 
     fn more(&mut self, count: usize, shown: usize, noun: &str) {
@@ -238,11 +311,23 @@ fn tunnels(summary: &Summary) -> u64 {
     summary.tunneled().iter().map(|(_, tunneled)| tunneled.tunnels).sum()
 }
 
-fn findings(told: &Told) -> String {
+fn name_width(summary: &Summary, columns: usize) -> usize {
+    let width = |name: &str| text::width(&sanitize(name));
+    let told = summary.told().into_iter().map(|(id, _)| width(id.as_str()));
+    let found = summary.found().into_iter().map(|(rule, _)| width(rule.as_str()));
+    let tunneled = summary.tunneled().into_iter().map(|(host, _)| width(host));
+    let widest = told.chain(found).chain(tunneled).max().unwrap_or(0);
+    let most = if columns < ALL_NUMBERS { 14 } else { 26.max(columns / 3) };
+    widest.max(TITLE).min(most)
+}
+
+fn findings(told: &Told) -> (String, Ink) {
     match (told.kind, told.worst) {
-        (DestinationKind::Conversation, None) => "not looked at".to_owned(),
-        (_, Some(worst)) => format!("{} {worst}", text::thousands(told.findings)),
-        (_, None) => "none".to_owned(),
+        (DestinationKind::Conversation, None) => ("not looked at".to_owned(), Ink::Dim),
+        (_, Some(worst)) => (format!("{} {worst}", text::thousands(told.findings)), Ink::of(worst)),
+        (_, None) if told.unread == told.requests => ("not read".to_owned(), Ink::Medium),
+        (_, None) if told.unread > 0 => (format!("none, {} unread", told.unread), Ink::Medium),
+        (_, None) => ("none".to_owned(), Ink::Dim),
     }
 }
 
@@ -283,6 +368,16 @@ fn duration(milliseconds: u64) -> String {
     }
 }
 
+/// Columns of the two numbers that each section starts with.
+const FIRST: usize = 10;
+const SECOND: usize = 11;
+
+/// With fewer columns than these the second number goes.
+const ALL_NUMBERS: usize = 72;
+
+/// The longest title over a column of names.
+const TITLE: usize = 19;
+
 /// Columns left free at the start of each line.
 const INDENT: usize = 2;
 
@@ -306,7 +401,6 @@ mod tests {
     fn the_screen_tells_the_story_in_eighty_columns() {
         let page = screen(&Summary::from_flows(&testing::session()), &testing::view(80));
 
-        println!("{page}");
         assert_eq!(page, include_str!("snapshots/screen-80.txt"));
     }
 

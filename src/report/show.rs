@@ -39,14 +39,20 @@ impl Page<'_> {
             self.entry("client", Ink::Plain, &format!("{user_agent}  {}", opening.version));
         }
         let sent = ByteSize::bytes(words::request_bytes(flow)).to_string();
-        let format = opening.format.as_deref().map(|format| format!(", read as {format}")).unwrap_or_default();
+        let format =
+            opening.format.as_deref().map(|format| format!(", read as {format}")).unwrap_or_default();
         self.entry("body", Ink::Plain, &format!("{sent}{format}"));
         if let Some(closing) = closing {
-            let status = closing.status.map_or_else(|| "none".to_owned(), |status| format!("status {status}"));
+            let status =
+                closing.status.map_or_else(|| "none".to_owned(), |status| format!("status {status}"));
             let bytes = ByteSize::bytes(closing.response_bytes);
             self.entry("answer", Ink::Plain, &format!("{status}, {bytes}, after {} ms", closing.duration_ms));
         }
-        self.entry("decision", Ink::Plain, &format!("{}, by policy row `{}`", opening.action, opening.policy_row));
+        self.entry(
+            "decision",
+            Ink::Plain,
+            &format!("{}, by policy row `{}`", opening.action, opening.policy_row),
+        );
         let fate = match closing {
             Some(closing) => format!("{} ({})", words::fate(flow), closing.outcome),
             None => "open: still going on, or plainsight was killed".to_owned(),
@@ -105,7 +111,7 @@ impl Page<'_> {
         for finding in &flow.opening.findings {
             marks.entry(finding.path.as_str()).or_default().push(finding);
         }
-        let paths: Vec<Vec<String>> = fields.iter().map(|field| segments(&field.path)).collect();
+        let paths: Vec<Vec<&str>> = fields.iter().map(|field| segments(&field.path)).collect();
         self.section("FIELDS");
         // Depths at which a branch was printed, so that what follows is indented beneath it.
         let mut branches: Vec<usize> = vec![0];
@@ -115,13 +121,16 @@ impl Page<'_> {
                 branches.pop();
             }
             let mut depth = branches.last().copied().unwrap_or(0);
-            let ahead = paths.get(index + 1).map_or(0, |next| self::shared(path, next)).min(path.len() - 1);
+            let ahead = paths
+                .get(index + 1)
+                .map_or(0, |next| self::shared(path, next))
+                .min(path.len().saturating_sub(1));
             if ahead > depth {
                 self.branch(branches.len() - 1, &path[depth..ahead]);
                 branches.push(ahead);
                 depth = ahead;
             }
-            let name = sanitize(&path[depth..].join("/")).into_owned();
+            let name = sanitize(&path[depth..].concat()).into_owned();
             self.field(branches.len() - 1, &name, field, &marks);
         }
         if flow.opening.fields_left_out > 0 {
@@ -130,14 +139,21 @@ impl Page<'_> {
         }
     }
 
-    fn branch(&mut self, level: usize, path: &[String]) {
+    fn branch(&mut self, level: usize, path: &[&str]) {
         let indent = self.indent(level);
-        let name = path.join("/");
-        let name = text::fit_middle(&sanitize(&name), self.columns.saturating_sub(indent)).into_owned();
+        let name = path.concat();
+        let name = name.trim_end_matches('/');
+        let name = text::fit_middle(&sanitize(name), self.columns.saturating_sub(indent)).into_owned();
         self.line(&format!("{:indent$}{}", "", self.view.paint(Ink::Low, name)));
     }
 
-    fn field(&mut self, level: usize, name: &str, field: &CapturedField, marks: &HashMap<&str, Vec<&Finding>>) {
+    fn field(
+        &mut self,
+        level: usize,
+        name: &str,
+        field: &CapturedField,
+        marks: &HashMap<&str, Vec<&Finding>>,
+    ) {
         let marks = marks.get(&*field.path).map_or(&[][..], Vec::as_slice);
         self.value_line(level, name, &field.value, marks);
     }
@@ -161,7 +177,12 @@ impl Page<'_> {
         let worst = marks.iter().map(|finding| finding.severity).max();
         let ink = worst.map_or(Ink::Plain, Ink::of);
         let name = self.view.paint(Ink::Dim, name);
-        self.line(&format!("{:indent$}{name}  {}{}", "", self.view.paint(ink, value), self.view.paint(ink, mark)));
+        self.line(&format!(
+            "{:indent$}{name}  {}{}",
+            "",
+            self.view.paint(ink, value),
+            self.view.paint(ink, mark)
+        ));
     }
 
     fn entry(&mut self, label: &str, ink: Ink, content: &str) {
@@ -190,14 +211,12 @@ impl Page<'_> {
     }
 }
 
-/// A path as it is shown: its prefix, then its names without their escapes.
-fn segments(path: &str) -> Vec<String> {
-    let (prefix, rest) = path.split_once(':').unwrap_or(("", path));
-    let names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
-    std::iter::once(format!("{prefix}:")).chain(names).collect()
+/// A path in pieces. They keep their escapes, so that what is shown can be pasted into a rule.
+fn segments(path: &str) -> Vec<&str> {
+    path.split_inclusive('/').collect()
 }
 
-fn shared(one: &[String], other: &[String]) -> usize {
+fn shared(one: &[&str], other: &[&str]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
@@ -217,7 +236,6 @@ mod tests {
     fn a_flow_is_shown_with_its_findings_marked() {
         let page = show(&testing::events(), &testing::view(80));
 
-        println!("{page}");
         assert_eq!(page, include_str!("snapshots/show-80.txt"));
     }
 
@@ -241,7 +259,9 @@ mod tests {
         flow.opening.user_agent = Some(hostile.clone().into());
         flow.opening.news = vec![hostile.clone().into()];
         let deep = format!("json:{}", "a/".repeat(500));
-        for path in [format!("{deep}x"), format!("{deep}y"), format!("json:{hostile}"), "json".into(), "".into()] {
+        for path in
+            [format!("{deep}x"), format!("{deep}y"), format!("json:{hostile}"), "json".into(), "".into()]
+        {
             flow.opening.findings.push(testing::finding(&hostile, "pii", Severity::High, &path, "v"));
             flow.opening.fields.push(CapturedField { path: path.into(), value: hostile.clone().into() });
         }

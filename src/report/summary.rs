@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord, NotInspected, RuleId, RunId,
-        Severity,
+        DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord, NotInspected, RuleId,
+        RunId, Severity,
     },
     report::words,
 };
@@ -37,6 +37,8 @@ pub struct Told {
     pub kind: DestinationKind,
     /// How many requests.
     pub requests: u64,
+    /// How many of them could not be read, wholly or in part.
+    pub unread: u64,
     /// Bytes of their bodies as the client sent them.
     pub request_bytes: u64,
     /// How many findings, and the worst one.
@@ -215,9 +217,9 @@ impl Summary {
     pub fn to_json(&self) -> Value {
         let told = self.told().into_iter().map(|(id, told)| {
             json!({
-                "destination": id, "kind": told.kind, "requests": told.requests,
+                "destination": id, "kind": told.kind, "requests": told.requests, "unread": told.unread,
                 "request_bytes": told.request_bytes, "findings": told.findings, "worst": told.worst,
-                "looked_at": told.kind != DestinationKind::Conversation, "done": told.fates,
+                "done": told.fates,
             })
         });
         let found = self.found().into_iter().map(|(rule, found)| {
@@ -238,7 +240,8 @@ impl Summary {
                 "reason": reason, "whom": whom, "flows": unread.flows, "request_bytes": unread.request_bytes,
             })
         });
-        let news = self.news().map(|(news, what, count)| json!({ "new": news, "what": what, "flows": count }));
+        let news =
+            self.news().map(|(news, what, count)| json!({ "new": news, "what": what, "flows": count }));
         json!({
             "runs": self.runs.iter().map(|run| run.get()).collect::<Vec<_>>(),
             "flows": self.flows,
@@ -258,12 +261,14 @@ impl Summary {
         let told = self.told.entry(opening.destination.clone()).or_insert_with(|| Told {
             kind: opening.destination_kind,
             requests: 0,
+            unread: 0,
             request_bytes: 0,
             findings: 0,
             worst: None,
             fates: BTreeMap::new(),
         });
         told.requests += 1;
+        told.unread += u64::from(words::not_inspected(flow).is_some());
         told.request_bytes += bytes;
         told.findings += opening.findings.len() as u64;
         told.worst = told.worst.max(words::worst(flow));
@@ -310,9 +315,12 @@ mod tests {
         assert_eq!(value["destinations"][0]["destination"], "first-party-events");
         assert_eq!(value["destinations"][0]["worst"], "critical");
         assert_eq!(value["destinations"][0]["done"], json!({ "sent": 1 }));
-        assert_eq!(value["tunnels"][0], json!({
-            "host": "files.example", "tunnels": 3, "request_bytes": 4302, "response_bytes": 1_200_000,
-        }));
+        assert_eq!(
+            value["tunnels"][0],
+            json!({
+                "host": "files.example", "tunnels": 3, "request_bytes": 4302, "response_bytes": 1_200_000,
+            })
+        );
         assert_eq!(value["not_inspected"][0]["reason"], "format-unsupported");
         assert_eq!(value["news"][0]["what"], "POST api.anthropic.com/api/claude_code/brand_new");
     }

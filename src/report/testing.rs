@@ -4,8 +4,9 @@ use jiff::tz::TimeZone;
 
 use crate::{
     model::{
-        Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding, FingerprintKey,
-        FlowClosing, FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, RuleId, RunId, Severity,
+        Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding,
+        FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
+        RuleId, RunId, Severity,
     },
     report::View,
 };
@@ -69,8 +70,7 @@ pub(super) fn finding(rule: &str, category: &str, severity: Severity, path: &str
 
 /// An event batch with an e-mail and a device id, the latter inside base64.
 pub(super) fn events() -> FlowRecord {
-    let mut flow =
-        record(7, "first-party-events", DestinationKind::Telemetry, "/api/event_logging/v2/batch");
+    let mut flow = record(7, "first-party-events", DestinationKind::Telemetry, "/api/event_logging/v2/batch");
     flow.opening.request_bytes = 316_302;
     flow.closing.as_mut().unwrap().request_bytes = 316_302;
     let email = "first-party-events:events/0/event_data/email";
@@ -120,7 +120,8 @@ pub(super) fn session() -> Vec<FlowRecord> {
         tunnel.opening.scheme = "".into();
         tunnel.opening.request_bytes = 0;
         tunnel.opening.not_inspected = Some(NotInspected::NotIntercepted);
-        let (host, answer) = if number == 8 { ("github.example:22", 900) } else { ("files.example:443", 400_000) };
+        let (host, answer) =
+            if number == 8 { ("github.example:22", 900) } else { ("files.example:443", 400_000) };
         tunnel.opening.authority = host.into();
         let closing = tunnel.closing.as_mut().unwrap();
         (closing.outcome, closing.status, closing.response_bytes) = (Outcome::Tunneled, None, answer);

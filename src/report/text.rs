@@ -254,7 +254,12 @@ mod tests {
 
     #[test]
     fn cut_text_never_exceeds_its_columns() {
-        for text in ["日本語のパス/とても長い", "plain/ascii/path/of/some/length", "e\u{301}e\u{301}e\u{301}", "👩‍👩‍👧‍👧🇩🇪🇫🇷"] {
+        for text in [
+            "日本語のパス/とても長い",
+            "plain/ascii/path/of/some/length",
+            "e\u{301}e\u{301}e\u{301}",
+            "👩‍👩‍👧‍👧🇩🇪🇫🇷",
+        ] {
             let text = sanitize(text);
             for columns in 0..20 {
                 for cut in [fit(&text, columns), fit_middle(&text, columns), fit_tail(&text, columns)] {

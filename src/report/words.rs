@@ -1,23 +1,23 @@
 //! The words that people read instead of those that files hold.
 
-use crate::model::{Action, DestinationKind, FlowKind, FlowRecord, NotInspected, Outcome, Severity};
+use crate::model::{Action, FlowKind, FlowRecord, NotInspected, Outcome, Severity};
 
 /// Why something was not read.
 pub(super) const fn reason(reason: NotInspected) -> &'static str {
     match reason {
-        NotInspected::BodyTooLarge => "larger than the limit for reading",
-        NotInspected::ClientRefusedCertificate => "the client refused our certificate",
-        NotInspected::CodingBroken => "its compression is broken",
-        NotInspected::CodingUnsupported => "compressed in a way we do not know",
-        NotInspected::DecodedTooLarge => "unpacks to more than the limit",
+        NotInspected::BodyTooLarge => "larger than the limit",
+        NotInspected::ClientRefusedCertificate => "client refused our certificate",
+        NotInspected::CodingBroken => "broken compression",
+        NotInspected::CodingUnsupported => "unknown compression",
+        NotInspected::DecodedTooLarge => "unpacks beyond the limit",
         NotInspected::Conversation => "the conversation, not looked at",
-        NotInspected::FormatBroken => "its format is broken, read in part",
-        NotInspected::FormatUnsupported => "a format we cannot decode yet",
-        NotInspected::InternalError => "reading it failed on our side",
-        NotInspected::NestingBudget => "nested deeper than the limit, read in part",
+        NotInspected::FormatBroken => "broken format, read in part",
+        NotInspected::FormatUnsupported => "no decoder for it yet",
+        NotInspected::InternalError => "reading failed on our side",
+        NotInspected::NestingBudget => "nested too deep, read in part",
         NotInspected::NotIntercepted => "a tunnel, not decrypted",
         NotInspected::UnknownProtocol => "neither TLS nor HTTP",
-        NotInspected::Upgraded => "switched to another protocol",
+        NotInspected::Upgraded => "switched protocols",
     }
 }
 
@@ -46,11 +46,6 @@ pub(super) fn request_bytes(flow: &FlowRecord) -> u64 {
         (0, Some(closing)) => closing.request_bytes,
         (announced, _) => announced,
     }
-}
-
-/// Whether a flow is the conversation.
-pub(super) fn is_conversation(flow: &FlowRecord) -> bool {
-    flow.opening.destination_kind == DestinationKind::Conversation
 }
 
 /// The authority without the port that everyone expects.
