@@ -6,6 +6,9 @@ use crate::model::{ByteSize, NotInspected};
 
 mod compress;
 mod decompress;
+mod grpc;
+
+pub use grpc::{GrpcFrame, grpc_frames};
 
 /// One content coding. The absence of any (`identity`) is an empty list of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
