@@ -9,7 +9,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    config::{AuditSync, Capture, ConfigError, parse_size},
+    config::{AuditSync, ConfigError, parse_size},
+    inspect::Capture,
     model::{AuthorityPattern, ByteSize, ConnectTo},
 };
 

@@ -13,7 +13,7 @@ use std::{io, path::PathBuf};
 pub use env::Env;
 pub use paths::Paths;
 pub use roots::{Roots, system_roots, upstream_roots};
-pub use settings::{AuditSync, Capture, Overrides, Settings};
+pub use settings::{AuditSync, Overrides, Settings};
 pub use size::{SizeError, parse_size};
 
 /// What goes wrong in this room.

@@ -15,20 +15,9 @@ use crate::{
         file::{ConfigFile, nearest},
         parse_size,
     },
+    inspect::Capture,
     model::{AuthorityPattern, ByteSize, ConnectTo, ParseWordError},
 };
-
-crate::model::words! {
-    /// How much of a payload the audit log keeps.
-    Capture {
-        /// The body as it was sent.
-        Full = "full",
-        /// The decoded fields, with every finding masked.
-        Masked = "masked",
-        /// Nothing of it.
-        None = "none",
-    }
-}
 
 crate::model::words! {
     /// How sure the audit log is to be on the disk.

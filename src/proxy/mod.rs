@@ -20,6 +20,7 @@ mod intercept;
 mod io;
 mod listener;
 mod respond;
+mod rooms;
 mod services;
 mod sniff;
 mod tunnel;

@@ -105,7 +105,8 @@ fn dotted_quads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
         if dot < done || dot == 0 || !text[dot - 1].is_ascii_digit() {
             continue;
         }
-        let start = (done.max(dot.saturating_sub(4))..dot).rev().take_while(|at| text[*at].is_ascii_digit()).last();
+        let start =
+            (done.max(dot.saturating_sub(4))..dot).rev().take_while(|at| text[*at].is_ascii_digit()).last();
         let Some(start) = start else { continue };
         let end = text[dot..]
             .iter()
@@ -145,7 +146,9 @@ fn hex_colons(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             .position(|byte| !byte.is_ascii_hexdigit() && !matches!(byte, b':' | b'.'))
             .map_or(text.len(), |offset| colon + offset);
         done = end.max(colon + 1);
-        while end > colon && (text[end - 1] == b'.' || (text[end - 1] == b':' && !text[..end].ends_with(b"::"))) {
+        while end > colon
+            && (text[end - 1] == b'.' || (text[end - 1] == b':' && !text[..end].ends_with(b"::")))
+        {
             end -= 1;
         }
         let before = start.checked_sub(1).map(|at| text[at]);
@@ -227,12 +230,17 @@ mod tests {
         assert_eq!(all(Finder::DigitRun, "x 4012888888881881."), ["4012888888881881"]);
         assert!(all(Finder::DigitRun, "card 4012 8888 8888 1881 2026").contains(&"4012 8888 8888 1881"));
         assert_eq!(all(Finder::DigitRun, "3782-822463-10005"), ["3782-822463-10005"]);
-        assert!(all(Finder::DigitRun, "0.14000000000000001 a4012888888881881 12345678901234567890").is_empty());
+        assert!(
+            all(Finder::DigitRun, "0.14000000000000001 a4012888888881881 12345678901234567890").is_empty()
+        );
     }
 
     #[test]
     fn quads_have_four_groups() {
-        assert_eq!(all(Finder::DottedQuad, "a 10.42.7.19:5432, 1.2.3.4.5 and 10.0.0.1."), ["10.42.7.19", "10.0.0.1"]);
+        assert_eq!(
+            all(Finder::DottedQuad, "a 10.42.7.19:5432, 1.2.3.4.5 and 10.0.0.1."),
+            ["10.42.7.19", "10.0.0.1"]
+        );
         assert!(all(Finder::DottedQuad, "v1.2.3.4 1..2.3 .1.2.3.4 2.1.329").is_empty());
     }
 

@@ -104,8 +104,16 @@ impl RuleSet {
                 let (_, segment) = document.segment(text, at);
                 let end = segment.end.clamp(at, bytes.len());
                 if end > at {
-                    Pass { set: self, destination, document, text, offset: at, bytes: &bytes[at..end], scratch }
-                        .run();
+                    Pass {
+                        set: self,
+                        destination,
+                        document,
+                        text,
+                        offset: at,
+                        bytes: &bytes[at..end],
+                        scratch,
+                    }
+                    .run();
                 }
                 at = end.max(at + 1);
             }
@@ -297,7 +305,8 @@ pub(super) fn judge_value(rule: &Rule, value: &[u8], before: &[u8]) -> Option<Co
     if !rule.checks.iter().all(|check| check.passes(value, before)) || is_allowed(rule, value) {
         return None;
     }
-    let grade = rule.grades.iter().filter(|(check, _)| check.passes(value, before)).map(|(_, grade)| *grade).max();
+    let grade =
+        rule.grades.iter().filter(|(check, _)| check.passes(value, before)).map(|(_, grade)| *grade).max();
     Some(grade.map_or(rule.confidence, |grade| grade.max(rule.confidence)))
 }
 
@@ -326,7 +335,8 @@ fn drop_covered(document: &Document, scratch: &mut Scratch) {
     scratch.covered.sort_unstable_by_key(|(text, span)| (*text, span.start));
     let covered = &scratch.covered;
     scratch.found.retain(|hit| {
-        let after = covered.partition_point(|(text, span)| (*text, span.start) <= (hit.text, hit.range.start));
+        let after =
+            covered.partition_point(|(text, span)| (*text, span.start) <= (hit.text, hit.range.start));
         let inside = after.checked_sub(1).map(|index| &covered[index]);
         !inside.is_some_and(|(text, span)| *text == hit.text && hit.range.start < span.end)
     });

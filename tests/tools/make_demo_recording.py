@@ -69,6 +69,9 @@ def main():
         if len(matching) < count:
             sys.exit(f"{name} holds {len(matching)} requests for {beginning}, {count} are wanted")
         recording += [entry(e, version) for e in matching[:count]]
+    # What is not intercepted: a host that a real session asks for new versions.
+    recording.append({"method": "GET", "authority": "downloads.claude.ai:443", "target": "/claude-code-releases/latest",
+                      "version": "1.1", "headers": [["Accept", "*/*"]], "body": ""})
     json.dump(recording, sys.stdout, indent=1, ensure_ascii=False)
     print()
 
