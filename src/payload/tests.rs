@@ -279,6 +279,17 @@ fn plain_copies_do_not_run_into_one_another() {
     assert_eq!(document.body_span(text, 4..5), 25..27);
 }
 
+#[test]
+fn an_escape_at_the_end_of_a_value_maps_as_a_whole() {
+    let document = document(r#"{"a":"x\u0040","b":"%40%41"}"#);
+
+    let (text, bytes) = document.texts().nth(1).unwrap();
+    assert_eq!(bytes, b"x@");
+    assert_eq!(document.body_span(text, 1..2), 7..13);
+    assert_eq!(document.body_span(text, 0..2), 6..13);
+    assert_eq!(origin(&document, "json:b/!percent"), b"%40%41");
+}
+
 // ---- budgets
 
 #[test]
