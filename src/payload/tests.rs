@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ByteSize, Field, FieldKind, TextId};
+use crate::model::{ByteSize, Document, Field, FieldKind, TextId};
 
 fn document(body: impl Into<Vec<u8>>) -> Document {
     within(body, Budget::default())
