@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use crate::{
     model::{Confidence, Document, DocumentBuilder},
-    payload::{Budget, PayloadError, decode_json, json::looks_like_json},
+    payload::{Budget, PayloadError, container, json::looks_like_json},
 };
 
 /// The format of a payload: how its bytes are read, and by which name its paths begin.
@@ -24,7 +24,7 @@ pub enum PayloadFormat {
     Form,
     /// Protobuf messages in gRPC's frames.
     Grpc,
-    /// Gzip that no header announces, as statsig-js sends it. Compressed again inside is what only a coding should be.
+    /// Gzip that no header announces, as statsig-js sends it with `?gz=1`.
     Gzip,
     /// Any other JSON.
     Json,
@@ -133,7 +133,7 @@ pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Do
         | PayloadFormat::FirstPartyEvents
         | PayloadFormat::FirstPartyMetrics
         | PayloadFormat::Json
-        | PayloadFormat::Statsig => Ok(decode_json(format.name(), body, budget)),
+        | PayloadFormat::Statsig => Ok(container::decode(format.name(), body, budget)),
         PayloadFormat::Form
         | PayloadFormat::Grpc
         | PayloadFormat::Gzip

@@ -1,12 +1,10 @@
-//! Payloads: turns decoded bytes into the fields of a [`Document`]. Knows the formats, not who sends them or what is
+//! Payloads: turns decoded bytes into the fields of a [`Document`](crate::model::Document). Knows the formats, not who sends them or what is
 //! personal in them.
 //!
 //! One file per format; [`recognise`] says which one a body is in. Whatever the format, strings that hold another
 //! document (JSON, base64, percent) are opened afterwards by `container`.
 
-use bytes::Bytes;
-
-use crate::model::{Document, NotInspected};
+use crate::model::NotInspected;
 
 mod base64;
 mod container;
@@ -37,11 +35,6 @@ impl PayloadError {
             Self::Unsupported(_) => NotInspected::FormatUnsupported,
         }
     }
-}
-
-/// Reads a JSON body, whose name is `prefix`, and what its strings hold.
-fn decode_json(prefix: &'static str, body: Bytes, budget: &Budget) -> Document {
-    container::decode(prefix, body, budget)
 }
 
 #[cfg(test)]

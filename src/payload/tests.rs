@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ByteSize, Field, FieldKind, TextId};
+use crate::model::{ByteSize, Document, Field, FieldKind, TextId};
 
 fn document(body: impl Into<Vec<u8>>) -> Document {
     within(body, Budget::default())
@@ -277,6 +277,17 @@ fn plain_copies_do_not_run_into_one_another() {
     assert_eq!(document.field_at(text, 1).path().as_str(), "json:a");
     assert_eq!(document.field_at(text, 4).path().as_str(), "json:c");
     assert_eq!(document.body_span(text, 4..5), 25..27);
+}
+
+#[test]
+fn an_escape_at_the_end_of_a_value_maps_as_a_whole() {
+    let document = document(r#"{"a":"x\u0040","b":"%40%41"}"#);
+
+    let (text, bytes) = document.texts().nth(1).unwrap();
+    assert_eq!(bytes, b"x@");
+    assert_eq!(document.body_span(text, 1..2), 7..13);
+    assert_eq!(document.body_span(text, 0..2), 6..13);
+    assert_eq!(origin(&document, "json:b/!percent"), b"%40%41");
 }
 
 // ---- budgets
