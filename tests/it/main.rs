@@ -1,0 +1,10 @@
+//! Integration tests: the real engine between a local client and a local origin.
+
+#![allow(unreachable_pub, missing_docs)]
+
+mod proxy_basics;
+mod proxy_bytes;
+mod proxy_guards;
+mod proxy_streams;
+mod proxy_tls;
+mod support;
