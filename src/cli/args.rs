@@ -111,7 +111,7 @@ pub struct Run {
 /// See it work: recorded telemetry through the real engine, with no client, account or network.
 ///
 /// Replays recordings of Claude Code (invented account) through CONNECT, TLS, HTTP/1.1 and HTTP/2 to a local origin,
-/// and ends in the screen that `run` prints. Its log is kept apart from the real one, in `demo` below the data folder.
+/// and ends in the screen that `run` prints. Its records go into the same log, as a run of their own.
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Write the summary to FILE as JSON

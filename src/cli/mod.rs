@@ -51,7 +51,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "plainsight", &mut std::io::stdout());
             Ok(Exit::Success)
         }
-        Command::Demo(command) => demo::execute(&command, settings(&cli.global)?, &terminal),
+        Command::Demo(command) => {
+            demo::execute(&command, settings(&cli.global)?, cli.global.data_dir.as_deref(), &terminal)
+        }
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());

@@ -174,6 +174,18 @@ fn a_cut_off_document_is_read_as_far_as_it_goes() {
     assert_eq!(opening.not_inspected, Some(NotInspected::FormatBroken));
 }
 
+// PITFALLS 5
+#[test]
+fn a_value_that_was_cut_off_before_it_was_sent_counts_as_read() {
+    let body = r#"{"events":[{"event_data":{"additional_metadata":"{\"mail\":\"carol@corp.example.com\",\"x\":\"cu"}}]}"#;
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(body));
+
+    let opening = inspect(&inspector(Capture::Masked), request).opening;
+
+    assert_eq!(opening.not_inspected, None);
+    assert_eq!(opening.findings.len(), 1, "{:?}", opening.findings);
+}
+
 #[test]
 fn an_unknown_path_of_the_vendor_is_looked_at_and_news() {
     let request =

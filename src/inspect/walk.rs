@@ -6,7 +6,8 @@ use crate::{
     encoding,
     model::{
         Action, CapturedBody, CapturedRequest, Decision, Destination, DestinationId, DestinationKind,
-        Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NotInspected, RequestHead,
+        Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NodeId, NotInspected, RequestHead,
+        TextId,
     },
     payload::{self, PayloadFormat},
     policy::Question,
@@ -70,9 +71,7 @@ impl<'i> Classified<'i> {
         let (format, read) = self.read_body();
         let (document, not_inspected) = match read {
             Ok(document) => {
-                // What a gap hides was not read, whatever the rest of the document says.
-                let gap =
-                    document.as_ref().and_then(|document| document.gaps().first()).map(|(_, reason)| *reason);
+                let gap = document.as_ref().and_then(gap);
                 (document, gap)
             }
             Err(reason) => (None, Some(reason)),
@@ -220,6 +219,17 @@ pub(super) fn opening(
         news,
         ..blank_opening(id)
     }
+}
+
+/// Why a part of the document was not read, if one was not.
+///
+/// A value inside the document that was cut off before it was sent (clients cut at 512 characters and more) is read to
+/// its last byte; it is the body itself that must be whole.
+fn gap(document: &Document) -> Option<NotInspected> {
+    let hides = |(node, reason): &&(NodeId, NotInspected)| {
+        *reason != NotInspected::FormatBroken || document.field(*node).text() == TextId::BODY
+    };
+    document.gaps().iter().find(hides).map(|(_, reason)| *reason)
 }
 
 fn finding(inspector: &Inspector, document: &Document, hit: &Hit) -> Finding {

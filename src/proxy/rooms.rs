@@ -11,7 +11,8 @@ use crate::{
     ca::LeafCache,
     inspect::{self, Inspector},
     model::{
-        Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, NotInspected, RequestHead,
+        Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, NotInspected,
+        RequestHead,
     },
     proxy::services::{
         Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
@@ -66,7 +67,9 @@ fn refusal() -> Refusal {
     Refusal {
         status: StatusCode::FORBIDDEN,
         headers,
-        body: Bytes::from_static(br#"{"error":{"type":"permission_error","message":"refused by local policy"}}"#),
+        body: Bytes::from_static(
+            br#"{"error":{"type":"permission_error","message":"refused by local policy"}}"#,
+        ),
         trailers: None,
     }
 }
@@ -99,6 +102,7 @@ impl Entry for OpenFlow {
 
 impl Leaves for LeafCache {
     fn certificate(&self, host: &Host) -> Result<Arc<CertifiedKey>, LeafError> {
-        self.get(host, SystemTime::now()).map_err(|error| LeafError { host: host.clone(), source: Box::new(error) })
+        self.get(host, SystemTime::now())
+            .map_err(|error| LeafError { host: host.clone(), source: Box::new(error) })
     }
 }

@@ -1,3 +1,16 @@
+<<<<<<< HEAD
 //! The integration tests: one binary, so that they link once.
 
 mod layering;
+=======
+//! Integration tests: the real engine between a local client and a local origin.
+
+#![allow(unreachable_pub, missing_docs)]
+
+mod proxy_basics;
+mod proxy_bytes;
+mod proxy_guards;
+mod proxy_streams;
+mod proxy_tls;
+mod support;
+>>>>>>> proxy

@@ -23,7 +23,7 @@ use crate::{
     },
     config::Settings,
     destination::Catalogue,
-    model::{AuthorityPattern, ConnectTo},
+    model::{AuthorityPattern, ConnectTo, RunId},
     report,
 };
 
@@ -48,25 +48,36 @@ pub(super) struct Recorded {
     pub(super) body: String,
 }
 
+/// The record that is worth a look first: the larger event batch.
+const SHOWN: u32 = 6;
+
 /// How long the demo's CA is valid. It ends with the process anyway.
 const CA_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The host of the recording that stands for everything that is not intercepted.
 const TUNNELLED: &str = "downloads.claude.ai:443";
 
-pub(super) fn execute(command: &Demo, settings: Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    engine::runtime()?.block_on(demo(command, settings, terminal))
+pub(super) fn execute(
+    command: &Demo,
+    settings: Settings,
+    named_folder: Option<&Path>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    engine::runtime()?.block_on(demo(command, settings, named_folder, terminal))
 }
 
-async fn demo(command: &Demo, settings: Settings, terminal: &Terminal) -> Result<Exit, Failure> {
+async fn demo(
+    command: &Demo,
+    settings: Settings,
+    named_folder: Option<&Path>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
     let recorded = recording()?;
     let origin = Origin::start(host_names(&recorded)).await?;
     let to_origin = ConnectTo::parse(&format!("::{}:{}", origin.address.ip(), origin.address.port()))
         .map_err(|error| Failure::new("the demo's own origin", error))?;
     let intercepted = collectors(&recorded)?;
-    // Kept apart: the real log is evidence, and nothing invented belongs in it.
-    let settings =
-        Settings { data_dir: settings.data_dir.join("demo"), connect_to: vec![to_origin], ..settings };
+    let settings = Settings { connect_to: vec![to_origin], ..settings };
     let scope = Scope::from_patterns(Catalogue::embedded().intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
         .map_err(|error| Failure::new("making a certificate authority", error))?;
@@ -95,6 +106,7 @@ async fn demo(command: &Demo, settings: Settings, terminal: &Terminal) -> Result
     for request in recorded.iter() {
         client.send(request).await?;
     }
+    let run = engine.run();
     let summary = engine.finish(None).await?;
     if let Some(path) = &command.json {
         let text = format!("{:#}\n", summary.to_json());
@@ -102,16 +114,19 @@ async fn demo(command: &Demo, settings: Settings, terminal: &Terminal) -> Result
             .map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
     }
     output::print(&report::screen(&summary, &terminal.view()))?;
-    output::print(&next_steps(&settings.data_dir))?;
+    output::print(&next_steps(run, named_folder))?;
     Ok(Exit::Success)
 }
 
 /// What to type next, as it has to be typed here.
-fn next_steps(data_dir: &Path) -> String {
+fn next_steps(run: RunId, data_dir: Option<&Path>) -> String {
     let program = std::env::args_os().next().unwrap_or_default();
-    let program = format!("{} --data-dir {}", program.display(), data_dir.display());
+    let mut program = program.display().to_string();
+    if let Some(folder) = data_dir {
+        program = format!("{program} --data-dir {}", folder.display());
+    }
     format!(
-        "\nThis was a recording, kept apart from your own log. Look further with:\n  {program} log\n  {program} show 1-4\n"
+        "\nThat was a recording with an invented account. Look further with:\n  {program} log --run {run}\n  {program} show {run}-{SHOWN}\n"
     )
 }
 
