@@ -144,12 +144,14 @@ impl Reader {
         filter: &Filter,
         mut visit: impl FnMut(FlowRecord) -> ControlFlow<()>,
     ) -> Result<(), AuditError> {
-        let Some(query) = self.plan(filter)? else { return Ok(()) };
-        if let (Some(places), Some(limit)) = (&query.places, filter.limit)
-            && places.len() <= MERGED_PLACES
-            && query.may_go_by_place()
-        {
-            return self.visit_places(&query, places, limit, visit);
+        let Some(mut query) = self.plan(filter)? else { return Ok(()) };
+        if let Some(places) = query.places.take_if(|places| places.len() <= MERGED_PLACES) {
+            if let Some(limit) = filter.limit
+                && query.may_go_by_place()
+            {
+                return self.visit_places(&query, &places, limit, visit);
+            }
+            query.require_places(&places);
         }
         let sql = query.select(COLUMNS, JOINS, filter.limit);
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -328,6 +330,12 @@ impl Query {
     /// Whether to ask each place by itself: not if the walk is along something rare already.
     fn may_go_by_place(&self) -> bool {
         self.index.as_ref().is_none_or(|walk| matches!(walk, Walk::Index(DESTINATION_INDEX)))
+    }
+
+    /// Has SQLite check the place, before it looks up anything else about a flow.
+    fn require_places(&mut self, places: &[i64]) {
+        let numbers: Vec<String> = places.iter().map(i64::to_string).collect();
+        self.conditions.push(format!("flow.place IN ({})", numbers.join(", ")));
     }
 
     /// The same query for one place, whose number is the last value.

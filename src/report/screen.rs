@@ -50,8 +50,8 @@ impl Cell {
         Self { content: content.to_owned(), align: Align::Left, width, ink: Ink::Plain }
     }
 
-    fn right(content: &str, width: usize) -> Self {
-        Self { content: content.to_owned(), align: Align::Right, width, ink: Ink::Plain }
+    fn number(content: &str) -> Self {
+        Self { content: content.to_owned(), align: Align::Right, width: NUMBER, ink: Ink::Plain }
     }
 
     fn rest(content: &str) -> Self {
@@ -96,20 +96,21 @@ impl Page<'_> {
             self.line("  No request was decrypted: nothing of telemetry was seen.");
             return;
         }
-        let cells = |done: &str, request: &str, bytes: &str, findings: &str, ink| {
+        let cells = |done: &str, request: &str, bytes: &str, findings: &str, worst: &str, ink| {
             let narrow = self.columns < ALL_NUMBERS;
-            let bytes = if narrow { Cell::none() } else { Cell::right(bytes, SECOND) };
-            [Cell::right(request, FIRST), bytes, Cell::left(findings, 14).ink(ink), Cell::rest(done)]
+            let bytes = if narrow { Cell::none() } else { Cell::number(bytes) };
+            let worst = Cell::left(worst, 13).ink(ink);
+            [Cell::number(request), bytes, Cell::number(findings), worst, Cell::rest(done)]
         };
-        let heading = cells("done", "requests", "bytes", "findings", Ink::Dim);
+        let heading = cells("done", "requests", "bytes", "findings", "worst", Ink::Dim);
         let rows: Vec<_> = told
             .iter()
             .take(DESTINATIONS)
             .map(|(id, told)| {
-                let (findings, ink) = findings(told);
+                let (findings, worst, ink) = findings(told);
                 let requests = text::thousands(told.requests);
                 let bytes = ByteSize::bytes(told.request_bytes).to_string();
-                (id.as_str(), cells(&fates(told), &requests, &bytes, &findings, ink))
+                (id.as_str(), cells(&fates(told), &requests, &bytes, &findings, worst, ink))
             })
             .collect();
         self.section("WHO WAS TOLD", &heading, &rows);
@@ -128,10 +129,10 @@ impl Page<'_> {
         }
         let cells = |values: &str, seen: &str, severity: &str, ink, whom: &dyn Fn(usize) -> String| {
             let narrow = self.columns < ALL_NUMBERS;
-            let seen = if narrow { Cell::none() } else { Cell::right(seen, SECOND) };
-            let taken = INDENT + self.name + FIRST + seen.width + 2 + 8 + 2;
+            let seen = if narrow { Cell::none() } else { Cell::number(seen) };
+            let taken = INDENT + self.name + NUMBER + seen.width + 2 + 8 + 2;
             let whom = whom(self.columns.saturating_sub(taken));
-            [Cell::right(values, FIRST), seen, Cell::left(severity, 8).ink(ink), Cell::rest(&whom)]
+            [Cell::number(values), seen, Cell::left(severity, 8).ink(ink), Cell::rest(&whom)]
         };
         let heading = cells("values", "seen", "severity", Ink::Dim, &|_| "told to".to_owned());
         let rows: Vec<_> = found
@@ -147,7 +148,7 @@ impl Page<'_> {
                 (rule.as_str(), cells(&text::thousands(values), &text::thousands(seen), severity, ink, &whom))
             })
             .collect();
-        self.section("WHAT WAS PERSONAL", &heading, &rows);
+        self.section("PERSONAL OR SECRET", &heading, &rows);
         self.more(found.len(), RULES, "rule");
     }
 
@@ -157,7 +158,7 @@ impl Page<'_> {
             return;
         }
         let cells = |tunnels: &str, sent: &str, received: &str| {
-            [Cell::right(tunnels, FIRST), Cell::right(sent, SECOND), Cell::right(received, SECOND)]
+            [Cell::number(tunnels), Cell::number(sent), Cell::number(received)]
         };
         let size = |bytes| ByteSize::bytes(bytes).to_string();
         let rows: Vec<_> = tunneled
@@ -178,7 +179,7 @@ impl Page<'_> {
             return;
         }
         let cells = |times: &str, bytes: &str, why: &str, ink| {
-            [Cell::right(times, FIRST), Cell::right(bytes, SECOND), Cell::rest(why).ink(ink)]
+            [Cell::number(times), Cell::number(bytes), Cell::rest(why).ink(ink)]
         };
         let rows: Vec<_> = unread
             .iter()
@@ -321,25 +322,27 @@ fn name_width(summary: &Summary, columns: usize) -> usize {
     widest.max(TITLE).min(most)
 }
 
-fn findings(told: &Told) -> (String, Ink) {
+/// How many findings, the worst severity or why there is none, and in which ink.
+fn findings(told: &Told) -> (String, &'static str, Ink) {
     match (told.kind, told.worst) {
-        (DestinationKind::Conversation, None) => ("not looked at".to_owned(), Ink::Dim),
-        (_, Some(worst)) => (format!("{} {worst}", text::thousands(told.findings)), Ink::of(worst)),
-        (_, None) if told.unread == told.requests => ("not read".to_owned(), Ink::Medium),
-        (_, None) if told.unread > 0 => (format!("none, {} unread", told.unread), Ink::Medium),
-        (_, None) => ("none".to_owned(), Ink::Dim),
+        (DestinationKind::Conversation, None) => ("-".to_owned(), "not looked at", Ink::Dim),
+        (_, Some(worst)) => (text::thousands(told.findings), worst.as_str(), Ink::of(worst)),
+        (_, None) if told.unread == told.requests => ("?".to_owned(), "not read", Ink::Medium),
+        (_, None) if told.unread > 0 => ("0".to_owned(), "read in part", Ink::Medium),
+        (_, None) => ("0".to_owned(), "-", Ink::Dim),
     }
 }
 
-/// `sent`, or `3 sent, 1 failed`.
+/// `sent`, or `sent, 1 failed`: what is most common goes without its number.
 fn fates(told: &Told) -> String {
     let mut fates: Vec<_> = told.fates.iter().collect();
-    if let [(fate, _)] = fates.as_slice() {
-        return (**fate).to_owned();
-    }
     fates.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let fates: Vec<_> = fates.into_iter().map(|(fate, count)| format!("{count} {fate}")).collect();
-    fates.join(", ")
+    let mut fates = fates.into_iter();
+    let mut words = fates.next().map_or_else(String::new, |(fate, _)| (*fate).to_owned());
+    for (fate, count) in fates {
+        words.push_str(&format!(", {} {fate}", text::thousands(*count)));
+    }
+    words
 }
 
 /// As many names as fit, and the number of the others.
@@ -368,11 +371,10 @@ fn duration(milliseconds: u64) -> String {
     }
 }
 
-/// Columns of the two numbers that each section starts with.
-const FIRST: usize = 10;
-const SECOND: usize = 11;
+/// Columns of a number: `1023 KiB`, and a blank before it.
+const NUMBER: usize = 10;
 
-/// With fewer columns than these the second number goes.
+/// With fewer columns than these some numbers go.
 const ALL_NUMBERS: usize = 72;
 
 /// The longest title over a column of names.

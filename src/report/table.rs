@@ -153,7 +153,12 @@ impl Row {
             status: status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
             bytes: ByteSize::bytes(total).to_string(),
             findings: match worst {
-                Some(worst) => format!("{} {}", opening.findings.len(), short(worst)),
+                Some(worst) => {
+                    let all = opening.findings.len();
+                    let gravest = opening.findings.iter().filter(|finding| finding.severity == worst).count();
+                    // The plus says that there are milder ones as well.
+                    format!("{gravest} {}{}", short(worst), if all > gravest { "+" } else { "" })
+                }
                 None if words::not_inspected(flow).is_some() => "unread".to_owned(),
                 None => "-".to_owned(),
             },
@@ -285,7 +290,7 @@ mod tests {
 
         let table = log(&testing::session(), &view);
 
-        assert!(table.contains("\x1b[1;31m3 crit"), "{table:?}");
+        assert!(table.contains("\x1b[1;31m1 crit+"), "{table:?}");
         let plain = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap().replace_all(&table, "").into_owned();
         let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         assert_eq!(trimmed(&plain), trimmed(&log(&testing::session(), &testing::view(80))));
