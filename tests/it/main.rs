@@ -1,16 +1,11 @@
-<<<<<<< HEAD
-//! The integration tests: one binary, so that they link once.
-
-mod layering;
-=======
-//! Integration tests: the real engine between a local client and a local origin.
+//! The integration tests: the real engine between a local client and a local origin, and the laws of the sources.
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod layering;
 mod proxy_basics;
 mod proxy_bytes;
 mod proxy_guards;
 mod proxy_streams;
 mod proxy_tls;
 mod support;
->>>>>>> proxy
