@@ -421,7 +421,9 @@ class _Http2:
             self._h2.initiate_connection()
             self._h2.increment_flow_control_window(H2_WINDOW_BYTES)
         self._stream.setblocking(False)
+        # A full pipe has woken `serve` already.
         self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
         try:
             while self._turn():
                 pass
