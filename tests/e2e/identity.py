@@ -268,17 +268,13 @@ def plain_http() -> None:
     ]
     with scratch() as folder, two_ways(folder) as (origin, _, through, _), Checks() as check:
         for how, flags in {"absolute-form": [], "tunnel": ["--proxytunnel"], "h2c": ["--proxytunnel", "--http2-prior-knowledge"]}.items():
+            named = [dataclasses.replace(case, name=f"{how}-{case.name}") for case in cases]
             sides = []
-            for route in (["--connect-to", f"::127.0.0.1:{origin.port}"], ["--proxy", through.proxy, *flags]):
-                outcomes = [_curl_plain(case, folder, [*route, *(flags[1:] if "--proxy" not in route else [])]) for case in cases]
+            for route in (["--connect-to", f"::127.0.0.1:{origin.port}", *flags[1:]], ["--proxy", through.proxy, *flags]):
+                outcomes = [_curl_plain(case, folder, route) for case in named]
                 sides.append((_by_case(origin.requests()), outcomes, origin.faults()))
                 origin.forget()
-            with Checks() as inner:
-                _judge(inner, cases, sides, "HTTP/2" if how == "h2c" else "HTTP/1.1")
-                problems = list(inner._problems)
-                inner._problems.clear()
-            for problem in problems:
-                check.that(False, f"{how}: {problem.removeprefix('- ')}")
+            _judge(check, named, sides, "HTTP/2" if how == "h2c" else "HTTP/1.1")
 
 
 def _curl_plain(case: Case, folder: Path, route: list[str]) -> Outcome:
