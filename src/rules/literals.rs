@@ -105,8 +105,11 @@ mod tests {
     use super::*;
 
     fn find(anchors: &[&str], text: &str) -> Vec<(usize, usize)> {
-        let pairs: Vec<_> =
-            anchors.iter().enumerate().map(|(rule, anchor)| (anchor.as_bytes().into(), rule as u32)).collect();
+        let pairs: Vec<_> = anchors
+            .iter()
+            .enumerate()
+            .map(|(rule, anchor)| (anchor.as_bytes().into(), rule as u32))
+            .collect();
         let mut hits = Vec::new();
         Literals::new(&pairs).unwrap().find(text.as_bytes(), |rule, at| hits.push((rule, at)));
         hits.sort_unstable();

@@ -24,8 +24,8 @@ pub use samples::SampleFailure;
 pub use scan::{Hit, Scratch};
 pub use set::RuleSet;
 pub use spec::{
-    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Place, Redact, Rule, Sample, Scope, Shape,
-    Template, TemplatePart, Variant,
+    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Place, Redact, Rule, Sample, Scope,
+    Shape, Template, TemplatePart, Variant,
 };
 pub use validators::Check;
 

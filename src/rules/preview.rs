@@ -43,10 +43,11 @@ fn email(value: &[u8]) -> Option<String> {
     let text = printable(value)?;
     let (local, domain) = text.rsplit_once('@')?;
     let (host, tld) = domain.rsplit_once('.')?;
-    let budget = (text.len() / 4).min(SHOWN);
-    let initials = 2_usize;
-    let tld = if initials + tld.len() <= budget.max(5) && tld.len() <= 3 { tld } else { "***" };
-    let initial = |part: &str| if part.len() > 1 { part.get(..1).unwrap_or("").to_owned() } else { String::new() };
+    /// In a short address the ending would be most of what there is to know.
+    const SHORT: usize = 12;
+    let tld = if tld.len() <= 3 && text.len() >= SHORT { tld } else { "***" };
+    let initial =
+        |part: &str| if part.len() > 1 { part.get(..1).unwrap_or("").to_owned() } else { String::new() };
     Some(format!("{}***@{}***.{tld}", initial(local), initial(host)))
 }
 
@@ -68,7 +69,12 @@ fn public_prefix<'v>(rule: &Rule, value: &'v [u8]) -> Option<&'v str> {
     }
     let text = printable(value)?;
     let Kind::Value(shape) = &rule.kind else { return None };
-    let anchor = shape.anchors.iter().filter(|anchor| text.starts_with(&***anchor)).map(|anchor| anchor.len()).max()?;
+    let anchor = shape
+        .anchors
+        .iter()
+        .filter(|anchor| text.starts_with(&***anchor))
+        .map(|anchor| anchor.len())
+        .max()?;
     let kept = match rule.redact {
         Redact::Partial { keep_prefix, .. } => keep_prefix.max(anchor),
         _ => anchor,

@@ -43,9 +43,34 @@ const FILE_KEYS: &[&str] = &["defaults", "pack", "rule", "schema", "version"];
 const DEFAULT_KEYS: &[&str] =
     &["confidence", "decode", "destinations", "max_len", "severity", "unless_value", "where", "where_not"];
 const RULE_KEYS: &[&str] = &[
-    "allow", "anchors", "back", "category", "check", "confidence", "context", "decode", "destinations", "entity",
-    "grade", "id", "inside", "kind", "max_len", "min_len", "redact", "regex", "scan", "severity", "sources",
-    "test", "title", "unless_value", "variants", "where", "where_not", "why",
+    "allow",
+    "anchors",
+    "back",
+    "category",
+    "check",
+    "confidence",
+    "context",
+    "decode",
+    "destinations",
+    "entity",
+    "grade",
+    "id",
+    "inside",
+    "kind",
+    "max_len",
+    "min_len",
+    "redact",
+    "regex",
+    "scan",
+    "severity",
+    "sources",
+    "test",
+    "title",
+    "unless_value",
+    "variants",
+    "where",
+    "where_not",
+    "why",
 ];
 const KINDS: &[&str] = &["field", "known", "value"];
 const SEVERITIES: &[&str] = &["info", "low", "medium", "high", "critical"];
@@ -155,7 +180,9 @@ fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<
         ("variants", "known"),
     ] {
         if table.has(key) && kind.as_str() != owner {
-            return Err(table.bad(key, format!("it belongs to rules of kind `{owner}`, this one is `{kind_word}`")));
+            return Err(
+                table.bad(key, format!("it belongs to rules of kind `{owner}`, this one is `{kind_word}`"))
+            );
         }
     }
     Ok(Rule {
@@ -222,23 +249,20 @@ fn read_known(table: &Table<'_>) -> Result<Known, RuleError> {
 
 fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape, RuleError> {
     let regex = table.required_text("regex")?;
-    let bad_regex = |why: String| RuleError::Regex {
-        place: table.place_of("regex"),
-        rule: id.into(),
-        why: why.into(),
-    };
+    let bad_regex =
+        |why: String| RuleError::Regex { place: table.place_of("regex"), rule: id.into(), why: why.into() };
     let compiled = compile(regex).map_err(bad_regex)?;
-    let hit_group = compiled
-        .group_info()
-        .to_index(regex_automata::PatternID::ZERO, "hit")
-        .ok_or_else(|| bad_regex("the regex has no group `(?P<hit>…)`, which says what the value is".to_owned()))?;
+    let hit_group =
+        compiled.group_info().to_index(regex_automata::PatternID::ZERO, "hit").ok_or_else(|| {
+            bad_regex("the regex has no group `(?P<hit>…)`, which says what the value is".to_owned())
+        })?;
     if compiled.is_match("") {
         return Err(bad_regex("the regex matches the empty text".to_owned()));
     }
     let finder = match table.text("scan")? {
-        Some(name) => {
-            Some(Finder::from_name(name).ok_or_else(|| table.unknown("scan", "finder", name, Finder::NAMES))?)
-        }
+        Some(name) => Some(
+            Finder::from_name(name).ok_or_else(|| table.unknown("scan", "finder", name, Finder::NAMES))?,
+        ),
         None => None,
     };
     let anchors = boxed(table, "anchors")?.unwrap_or_default();
@@ -255,7 +279,8 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
             rule: id.into(),
             why: why.into(),
         };
-        let hir = syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
+        let hir =
+            syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
         back = required::look_back(&hir, &anchors).map_err(anchor_error)?.unwrap_or(DEFAULT_BACK);
     }
     Ok(Shape {
@@ -280,8 +305,10 @@ pub(super) fn compile(regex: &str) -> Result<Regex, String> {
     const NFA_LIMIT_BYTES: usize = 16 << 20;
     /// Room for the automaton's states per regex. A window is small; what does not fit is rebuilt.
     const CACHE_BYTES: usize = 1 << 20;
-    let config =
-        Regex::config().utf8_empty(false).nfa_size_limit(Some(NFA_LIMIT_BYTES)).hybrid_cache_capacity(CACHE_BYTES);
+    let config = Regex::config()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(NFA_LIMIT_BYTES))
+        .hybrid_cache_capacity(CACHE_BYTES);
     Regex::builder().syntax(syntax_config()).configure(config).build(regex).map_err(|error| {
         match error.syntax_error() {
             Some(syntax) => format!("the regex cannot be read: {}", one_line(&syntax.to_string())),
@@ -397,7 +424,8 @@ fn read_inside(table: &Table<'_>) -> Result<Option<Inside>, RuleError> {
 
 fn read_redact(table: &Table<'_>) -> Result<Redact, RuleError> {
     let Some(value) = table.get("redact") else { return Err(table.missing("redact")) };
-    let method = value.get_ref().as_table().and_then(|table| table.get("method")).map(|method| method.get_ref());
+    let method =
+        value.get_ref().as_table().and_then(|table| table.get("method")).map(|method| method.get_ref());
     let keys: &[&str] = match method.and_then(DeValue::as_str) {
         Some("ip-prefix") => &["method", "v4", "v6"],
         Some("leaves") => &["each", "method"],
@@ -477,7 +505,8 @@ fn read_samples(table: &Table<'_>, kind: &Kind) -> Result<Vec<Sample>, RuleError
         if form.ends_with("_path") != matches!(kind, Kind::Field) {
             return Err(sample.bad(form, format!("it does not prove a rule of kind `{}`", kind.as_str())));
         }
-        let text = |key: &'static str| Ok(Box::<str>::from(sample.text(key)?.ok_or_else(|| sample.missing(key))?));
+        let text =
+            |key: &'static str| Ok(Box::<str>::from(sample.text(key)?.ok_or_else(|| sample.missing(key))?));
         let optional = |key: &'static str| Ok(sample.text(key)?.map(Box::<str>::from));
         let read = match *form {
             "hit" => Sample::Hit { text: text("hit")?, span: optional("span")? },
@@ -507,7 +536,9 @@ fn containers(table: &Table<'_>) -> Result<Option<Vec<Container>>, RuleError> {
 fn max_len(table: &Table<'_>) -> Result<Option<usize>, RuleError> {
     match table.number("max_len")? {
         Some(0) => Err(table.bad("max_len", "nothing fits into no bytes")),
-        Some(len) if len > MAX_LEN_LIMIT => Err(table.bad("max_len", format!("at most {MAX_LEN_LIMIT} bytes"))),
+        Some(len) if len > MAX_LEN_LIMIT => {
+            Err(table.bad("max_len", format!("at most {MAX_LEN_LIMIT} bytes")))
+        }
         other => Ok(other),
     }
 }

@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn an_anchor_may_run_through_small_classes_and_optional_parts() {
         assert_eq!(back("gh[pousr]_[A-Za-z0-9]{20}", &["ghp_", "gho_"]), Ok(Some(0)));
-        assert_eq!(back("(?i:secret_?access_?key)=(?P<hit>x)", &["SecretAccessKey", "secret_access_key"]), Ok(Some(0)));
+        assert_eq!(
+            back("(?i:secret_?access_?key)=(?P<hit>x)", &["SecretAccessKey", "secret_access_key"]),
+            Ok(Some(0))
+        );
         assert_eq!(back("(?:sk|rk)_live_[a-z]+", &["sk_live_", "rk_live_"]), Ok(Some(0)));
     }
 

@@ -27,8 +27,10 @@ impl RuleSet {
         let mut failures = Vec::new();
         for (index, rule) in self.rules().iter().enumerate() {
             for (number, sample) in rule.samples.iter().enumerate() {
-                let destination =
-                    rule.destinations.first().map_or_else(|| DestinationId::new("sample"), |id| DestinationId::new(id));
+                let destination = rule
+                    .destinations
+                    .first()
+                    .map_or_else(|| DestinationId::new("sample"), |id| DestinationId::new(id));
                 if let Err(why) = self.prove_one(index, sample, &destination, &mut scratch) {
                     failures.push(SampleFailure {
                         rule: rule.id.as_str().into(),
@@ -103,8 +105,18 @@ fn one_field(path: &str, value: &str) -> Result<Document, String> {
 
 fn known_prefix(prefix: &str) -> &'static str {
     const KNOWN: &[&str] = &[
-        "datadog", "feature-flags", "first-party-events", "first-party-metrics", "form", "header", "json", "otlp",
-        "query", "sentry", "statsig", "text",
+        "datadog",
+        "feature-flags",
+        "first-party-events",
+        "first-party-metrics",
+        "form",
+        "header",
+        "json",
+        "otlp",
+        "query",
+        "sentry",
+        "statsig",
+        "text",
     ];
     KNOWN.iter().find(|known| **known == prefix).copied().unwrap_or("other")
 }
@@ -153,7 +165,9 @@ fn generate(generator: &str, random: &mut Random, out: &mut String) -> Result<()
     const DIGITS: &str = "0123456789";
     let unknown = || format!("unknown generator `{{{{{generator}}}}}`");
     let (name, length) = match generator.split_once(':') {
-        Some((name, length)) => (name, length.parse::<usize>().ok().filter(|length| *length <= LONGEST).ok_or_else(unknown)?),
+        Some((name, length)) => {
+            (name, length.parse::<usize>().ok().filter(|length| *length <= LONGEST).ok_or_else(unknown)?)
+        }
         None => (generator, 0),
     };
     if generator.contains(':') == matches!(name, "github" | "jwt" | "uuid") {

@@ -104,8 +104,16 @@ impl RuleSet {
                 let (_, segment) = document.segment(text, at);
                 let end = segment.end.clamp(at, bytes.len());
                 if end > at {
-                    Pass { set: self, destination, document, text, offset: at, bytes: &bytes[at..end], scratch }
-                        .run();
+                    Pass {
+                        set: self,
+                        destination,
+                        document,
+                        text,
+                        offset: at,
+                        bytes: &bytes[at..end],
+                        scratch,
+                    }
+                    .run();
                 }
                 at = end.max(at + 1);
             }
@@ -298,14 +306,16 @@ pub(super) fn judge_value(rule: &Rule, value: &[u8], before: &[u8]) -> Option<Co
     if !rule.checks.iter().all(|check| check.passes(candidate)) || is_allowed(rule, value) {
         return None;
     }
-    let grade = rule.grades.iter().filter(|(check, _)| check.passes(candidate)).map(|(_, grade)| *grade).max();
+    let grade =
+        rule.grades.iter().filter(|(check, _)| check.passes(candidate)).map(|(_, grade)| *grade).max();
     Some(grade.map_or(rule.confidence, |grade| grade.max(rule.confidence)))
 }
 
 /// What varies between values: a fixed prefix adds nothing to variety.
 fn without_anchor<'v>(rule: &Rule, value: &'v [u8]) -> &'v [u8] {
     let Kind::Value(shape) = &rule.kind else { return value };
-    let longest = shape.anchors.iter().filter(|anchor| value.starts_with(anchor.as_bytes())).map(|anchor| anchor.len());
+    let longest =
+        shape.anchors.iter().filter(|anchor| value.starts_with(anchor.as_bytes())).map(|anchor| anchor.len());
     &value[longest.max().unwrap_or(0)..]
 }
 
@@ -334,7 +344,8 @@ fn drop_covered(document: &Document, scratch: &mut Scratch) {
     scratch.covered.sort_unstable_by_key(|(text, span)| (*text, span.start));
     let covered = &scratch.covered;
     scratch.found.retain(|hit| {
-        let after = covered.partition_point(|(text, span)| (*text, span.start) <= (hit.text, hit.range.start));
+        let after =
+            covered.partition_point(|(text, span)| (*text, span.start) <= (hit.text, hit.range.start));
         let inside = after.checked_sub(1).map(|index| &covered[index]);
         !inside.is_some_and(|(text, span)| *text == hit.text && hit.range.start < span.end)
     });

@@ -100,11 +100,12 @@ impl Engine {
                 (None, [anchor]) if anchor.len() == 1 => {
                     let byte = anchor.as_bytes()[0];
                     let config = syntax::Config::new().unicode(false).utf8(false);
-                    let hir = syntax::parse_with(&shape.regex, &config).map_err(|error| RuleError::Regex {
-                        place: rule.place.clone(),
-                        rule: rule.id.as_str().into(),
-                        why: error.to_string().into(),
-                    })?;
+                    let hir =
+                        syntax::parse_with(&shape.regex, &config).map_err(|error| RuleError::Regex {
+                            place: rule.place.clone(),
+                            rule: rule.id.as_str().into(),
+                            why: error.to_string().into(),
+                        })?;
                     bytes.push(SingleByte { byte, rule: number, neighbours: Neighbours::new(&hir, byte) });
                 }
                 (None, several) => {

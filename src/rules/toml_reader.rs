@@ -66,8 +66,7 @@ impl<'t> Table<'t> {
         owner: String,
         known: &[&'static str],
     ) -> Result<Self, RuleError> {
-        let table =
-            value.get_ref().as_table().ok_or_else(|| wrong_type(file, key, value, "a table"))?;
+        let table = value.get_ref().as_table().ok_or_else(|| wrong_type(file, key, value, "a table"))?;
         Self::new(file, table, value.span(), owner, known)
     }
 
@@ -92,7 +91,13 @@ impl<'t> Table<'t> {
         RuleError::BadValue { place: self.place_of(key), key: key.into(), why: why.into() }
     }
 
-    pub(super) fn unknown(&self, key: &str, what: &'static str, name: &str, known: &[&'static str]) -> RuleError {
+    pub(super) fn unknown(
+        &self,
+        key: &str,
+        what: &'static str,
+        name: &str,
+        known: &[&'static str],
+    ) -> RuleError {
         RuleError::UnknownName {
             place: self.place_of(key),
             what,
@@ -160,10 +165,8 @@ impl<'t> Table<'t> {
         items
             .into_iter()
             .map(|item| {
-                let table = item
-                    .get_ref()
-                    .as_table()
-                    .ok_or_else(|| wrong_type(self.file, key, item, "a table"))?;
+                let table =
+                    item.get_ref().as_table().ok_or_else(|| wrong_type(self.file, key, item, "a table"))?;
                 Table::new(self.file, table, item.span(), owner(table), known)
             })
             .collect()

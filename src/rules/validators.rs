@@ -56,7 +56,9 @@ impl Check {
     pub(super) fn parse(name: &str) -> Option<Self> {
         if let Some((name, parameter)) = name.split_once(">=") {
             return match name {
-                "distinct" => parameter.parse().ok().filter(|count| (1..=256).contains(count)).map(Self::Distinct),
+                "distinct" => {
+                    parameter.parse().ok().filter(|count| (1..=256).contains(count)).map(Self::Distinct)
+                }
                 "entropy" => {
                     parameter.parse().ok().filter(|bits| (0.0..=8.0).contains(bits)).map(Self::Entropy)
                 }
@@ -213,17 +215,94 @@ fn card_iin(value: &[u8]) -> bool {
 
 /// Lengths of IBANs by country, as the registry has them; sorted.
 const IBAN_LENGTHS: &[(&[u8; 2], u8)] = &[
-    (b"AD", 24), (b"AE", 23), (b"AL", 28), (b"AT", 20), (b"AZ", 28), (b"BA", 20), (b"BE", 16), (b"BG", 22),
-    (b"BH", 22), (b"BI", 27), (b"BR", 29), (b"BY", 28), (b"CH", 21), (b"CR", 22), (b"CY", 28), (b"CZ", 24),
-    (b"DE", 22), (b"DJ", 27), (b"DK", 18), (b"DO", 28), (b"EE", 20), (b"EG", 29), (b"ES", 24), (b"FI", 18),
-    (b"FK", 18), (b"FO", 18), (b"FR", 27), (b"GB", 22), (b"GE", 22), (b"GI", 23), (b"GL", 18), (b"GR", 27),
-    (b"GT", 28), (b"HN", 28), (b"HR", 21), (b"HU", 28), (b"IE", 22), (b"IL", 23), (b"IQ", 23), (b"IS", 26),
-    (b"IT", 27), (b"JO", 30), (b"KW", 30), (b"KZ", 20), (b"LB", 28), (b"LC", 32), (b"LI", 21), (b"LT", 20),
-    (b"LU", 20), (b"LV", 21), (b"LY", 25), (b"MC", 27), (b"MD", 24), (b"ME", 22), (b"MK", 19), (b"MN", 20),
-    (b"MR", 27), (b"MT", 31), (b"MU", 30), (b"NI", 28), (b"NL", 18), (b"NO", 15), (b"OM", 23), (b"PK", 24),
-    (b"PL", 28), (b"PS", 29), (b"PT", 25), (b"QA", 29), (b"RO", 24), (b"RS", 22), (b"RU", 33), (b"SA", 24),
-    (b"SC", 31), (b"SD", 18), (b"SE", 24), (b"SI", 19), (b"SK", 24), (b"SM", 27), (b"SO", 23), (b"ST", 25),
-    (b"SV", 28), (b"TL", 23), (b"TN", 24), (b"TR", 26), (b"UA", 29), (b"VA", 22), (b"VG", 24), (b"XK", 20),
+    (b"AD", 24),
+    (b"AE", 23),
+    (b"AL", 28),
+    (b"AT", 20),
+    (b"AZ", 28),
+    (b"BA", 20),
+    (b"BE", 16),
+    (b"BG", 22),
+    (b"BH", 22),
+    (b"BI", 27),
+    (b"BR", 29),
+    (b"BY", 28),
+    (b"CH", 21),
+    (b"CR", 22),
+    (b"CY", 28),
+    (b"CZ", 24),
+    (b"DE", 22),
+    (b"DJ", 27),
+    (b"DK", 18),
+    (b"DO", 28),
+    (b"EE", 20),
+    (b"EG", 29),
+    (b"ES", 24),
+    (b"FI", 18),
+    (b"FK", 18),
+    (b"FO", 18),
+    (b"FR", 27),
+    (b"GB", 22),
+    (b"GE", 22),
+    (b"GI", 23),
+    (b"GL", 18),
+    (b"GR", 27),
+    (b"GT", 28),
+    (b"HN", 28),
+    (b"HR", 21),
+    (b"HU", 28),
+    (b"IE", 22),
+    (b"IL", 23),
+    (b"IQ", 23),
+    (b"IS", 26),
+    (b"IT", 27),
+    (b"JO", 30),
+    (b"KW", 30),
+    (b"KZ", 20),
+    (b"LB", 28),
+    (b"LC", 32),
+    (b"LI", 21),
+    (b"LT", 20),
+    (b"LU", 20),
+    (b"LV", 21),
+    (b"LY", 25),
+    (b"MC", 27),
+    (b"MD", 24),
+    (b"ME", 22),
+    (b"MK", 19),
+    (b"MN", 20),
+    (b"MR", 27),
+    (b"MT", 31),
+    (b"MU", 30),
+    (b"NI", 28),
+    (b"NL", 18),
+    (b"NO", 15),
+    (b"OM", 23),
+    (b"PK", 24),
+    (b"PL", 28),
+    (b"PS", 29),
+    (b"PT", 25),
+    (b"QA", 29),
+    (b"RO", 24),
+    (b"RS", 22),
+    (b"RU", 33),
+    (b"SA", 24),
+    (b"SC", 31),
+    (b"SD", 18),
+    (b"SE", 24),
+    (b"SI", 19),
+    (b"SK", 24),
+    (b"SM", 27),
+    (b"SO", 23),
+    (b"ST", 25),
+    (b"SV", 28),
+    (b"TL", 23),
+    (b"TN", 24),
+    (b"TR", 26),
+    (b"UA", 29),
+    (b"VA", 22),
+    (b"VG", 24),
+    (b"XK", 20),
     (b"YE", 30),
 ];
 
@@ -257,7 +336,8 @@ fn jwt_header(value: &[u8]) -> bool {
 }
 
 fn not_version(value: &[u8], before: &[u8]) -> bool {
-    const WORDS: &[&[u8]] = &[b"version", b"ver", b"v", b"release", b"revision", b"build", b"chrome", b"assembly"];
+    const WORDS: &[&[u8]] =
+        &[b"version", b"ver", b"v", b"release", b"revision", b"build", b"chrome", b"assembly"];
     /// As far before as a label can stand: `"version": "`.
     const NEAR: usize = 24;
     let near = &before[before.len().saturating_sub(NEAR)..];
@@ -351,8 +431,14 @@ mod tests {
 
     #[test]
     fn mailboxes_are_told_from_file_names() {
-        assert!(passes("email-tld", "a@b.co") && passes("email-tld", "a@b.museum") && passes("email-tld", "a@mail.firm.rs"));
-        for name in ["icon@2x.png", "a@b.js", "a@b.ts", "a@b.rs", "a@b.py", "a@3x.zip", "a@b.invalidtld", "a@b"] {
+        assert!(
+            passes("email-tld", "a@b.co")
+                && passes("email-tld", "a@b.museum")
+                && passes("email-tld", "a@mail.firm.rs")
+        );
+        for name in
+            ["icon@2x.png", "a@b.js", "a@b.ts", "a@b.rs", "a@b.py", "a@3x.zip", "a@b.invalidtld", "a@b"]
+        {
             assert!(!passes("email-tld", name), "{name}");
         }
         assert!(TLDS.len() > 1000);
@@ -360,8 +446,14 @@ mod tests {
 
     #[test]
     fn ipv6_addresses_are_told_from_paths_in_code() {
-        assert!(passes("ipv6", "2001:db8:85a3::8a2e:370:7334") && passes("ipv6", "fe80::1") && passes("ipv6", "::ffff:10.0.0.1"));
-        for text in ["a::b", "dead::beef", "12:30:45", "::", "::1", "2001::", "aa:bb:cc:dd:ee:ff", "fade::add"] {
+        assert!(
+            passes("ipv6", "2001:db8:85a3::8a2e:370:7334")
+                && passes("ipv6", "fe80::1")
+                && passes("ipv6", "::ffff:10.0.0.1")
+        );
+        for text in
+            ["a::b", "dead::beef", "12:30:45", "::", "::1", "2001::", "aa:bb:cc:dd:ee:ff", "fade::add"]
+        {
             assert!(!passes("ipv6", text), "{text}");
         }
     }
