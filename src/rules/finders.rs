@@ -223,7 +223,7 @@ fn is_word(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn all<'t>(finder: Finder, text: &'t str) -> Vec<&'t str> {
+    fn all(finder: Finder, text: &str) -> Vec<&str> {
         let mut hits = Vec::new();
         finder.find(text.as_bytes(), |range| hits.push(&text[range]));
         hits

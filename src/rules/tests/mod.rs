@@ -94,3 +94,43 @@ fn previews_never_show_more_than_a_quarter_nor_control_characters() {
         }
     }
 }
+
+/// Prints what is found in recordings, for whoever writes rules: `CAPTURES=folder cargo test --lib recordings -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a folder of HAR files"]
+fn what_recordings_hold() {
+    let folder = std::env::var("CAPTURES").expect("CAPTURES names a folder of HAR files");
+    let set = shipped();
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "har") {
+            continue;
+        }
+        let har: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for exchange in har["log"]["entries"].as_array().unwrap() {
+            let url = exchange["request"]["url"].as_str().unwrap();
+            let Some(body) = exchange["request"]["postData"]["text"].as_str() else { continue };
+            let prefix = match url {
+                url if url.contains("event_logging") => "first-party-events",
+                url if url.contains("/api/eval/") => "feature-flags",
+                url if url.contains("/metrics") && url.contains("anthropic") => "first-party-metrics",
+                url if url.contains("statsig") => "statsig",
+                url if url.contains("datadog") => "datadog",
+                url if url.contains("otel") => "otlp",
+                _ => continue,
+            };
+            if serde_json::from_str::<serde_json::Value>(body).is_err() {
+                continue;
+            }
+            for line in found(&set, &json::document(prefix, body)) {
+                let places: String =
+                    line.chars().map(|char| if char.is_ascii_digit() { '#' } else { char }).collect();
+                *seen.entry(places.chars().take(180).collect()).or_default() += 1;
+            }
+        }
+    }
+    for (line, count) in seen {
+        println!("{count:5} {line}");
+    }
+}
