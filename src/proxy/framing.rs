@@ -91,7 +91,9 @@ pub(crate) struct Guarded<S> {
     /// Bytes behind a `CONNECT` or an upgrade, kept until it is decided.
     held: BytesMut,
     gate: Arc<Gate>,
-    failed: Option<Violation>,
+    /// What is to be told once the good bytes before it are read.
+    pending: Option<Violation>,
+    failed: bool,
     head_time: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -104,7 +106,8 @@ impl<S> Guarded<S> {
             framing: Framing::default(),
             held: BytesMut::new(),
             gate: Arc::default(),
-            failed: None,
+            pending: None,
+            failed: false,
             head_time,
             deadline: None,
         }
@@ -121,7 +124,7 @@ impl<S> Guarded<S> {
     }
 
     fn fail(&mut self, violation: Violation) -> Poll<io::Result<()>> {
-        self.failed = Some(violation);
+        self.failed = true;
         self.gate.state().violation = Some((violation, self.framing.place == Place::Head));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)))
     }
@@ -136,9 +139,13 @@ impl<S> Guarded<S> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Err(violation) => {
-                buf.set_filled(start);
-                self.fail(violation)
+            Err(Refused { passed, violation }) => {
+                buf.set_filled(start + passed);
+                if passed == 0 {
+                    return self.fail(violation);
+                }
+                self.pending = Some(violation);
+                Poll::Ready(Ok(()))
             }
         }
     }
@@ -157,7 +164,11 @@ impl<S> Guarded<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if let Some(violation) = me.failed {
+        if me.failed {
+            // Told once; an answer may still be on its way out, and an error here would cut it off.
+            return Poll::Pending;
+        }
+        if let Some(violation) = me.pending.take() {
             return me.fail(violation);
         }
         if buf.remaining() == 0 {
@@ -218,6 +229,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
+/// Bytes were refused, but not those before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    passed: usize,
+    violation: Violation,
+}
+
 /// Where in a stream of requests the reader is.
 #[derive(Debug, Default)]
 struct Framing {
@@ -269,34 +287,39 @@ impl Framing {
     }
 
     /// Takes note of `bytes`. Returns how many of them may be passed on: fewer than all where a decision is awaited.
-    fn advance(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+    fn advance(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
         let mut at = 0;
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            match self.place {
-                Place::Undecided => return Ok(at),
-                Place::Head => at += self.head(rest)?,
+        self.advance_from(bytes, &mut at).map_err(|violation| Refused { passed: at, violation })?;
+        Ok(at)
+    }
+
+    fn advance_from(&mut self, bytes: &[u8], passed: &mut usize) -> Result<(), Violation> {
+        while *passed < bytes.len() {
+            let rest = &bytes[*passed..];
+            *passed += match self.place {
+                Place::Undecided => return Ok(()),
+                Place::Head => self.head(rest)?,
                 Place::Length(left) => {
                     let count = left.min(rest.len() as u64);
-                    at += count as usize;
                     self.place = Place::Length(left - count);
                     if left == count {
                         self.end_message();
                     }
+                    count as usize
                 }
                 Place::ChunkData(left) => {
                     let count = left.min(rest.len() as u64);
-                    at += count as usize;
                     self.place =
                         if left == count { Place::ChunkReturn } else { Place::ChunkData(left - count) };
+                    count as usize
                 }
                 _ => {
                     self.chunk_byte(rest[0])?;
-                    at += 1;
+                    1
                 }
-            }
+            };
         }
-        Ok(at)
+        Ok(())
     }
 
     /// Reads on in a head; returns how many bytes belong to it.
@@ -475,7 +498,7 @@ mod tests {
     use super::*;
 
     fn verdict(bytes: &[u8]) -> Result<usize, Violation> {
-        Framing::default().advance(bytes)
+        Framing::default().advance(bytes).map_err(|refused| refused.violation)
     }
 
     // PITFALLS 20
@@ -601,7 +624,11 @@ mod tests {
 
             let whole = verdict(&request).map(|_| ());
             let mut framing = Framing::default();
-            let parts = framing.advance(&request[..cut]).and_then(|_| framing.advance(&request[cut..])).map(|_| ());
+            let parts = framing
+                .advance(&request[..cut])
+                .and_then(|_| framing.advance(&request[cut..]))
+                .map(|_| ())
+                .map_err(|refused| refused.violation);
 
             prop_assert_eq!(whole, parts);
         }

@@ -23,7 +23,7 @@ async fn a_request_arrives_byte_for_byte() {
     for path in ["/echo", "/telemetry/echo"] {
         let head = format!(
             "POST {path}?q=a%20b&c=%C3%A9&&x HTTP/1.1\r\nhOsT: api.example.test\r\nX-First: 1\r\nACCEPT: */*\r\nx-dup: a\r\n\
-             X-Dup: b\r\nAccept-Encoding: gzip, br\r\nX-Empty: \r\nUser-Agent: t/1 (x; y)\r\nContent-Length: 5\r\n\r\n"
+             X-Dup: b\r\nAccept-Encoding: gzip, br\r\nX-Empty:\r\nUser-Agent: t/1 (x; y)\r\nContent-Length: 5\r\n\r\n"
         );
 
         let answer = client.ask(format!("{head}h\u{0}\r\n!")).await;
