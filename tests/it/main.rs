@@ -1,6 +1,6 @@
 //! Integration tests: the real engine between a local client and a local origin.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::panic, clippy::unwrap_used)]
 
 mod proxy_basics;
 mod proxy_bytes;

@@ -68,10 +68,14 @@ async fn a_reset_stream_leaves_the_connection_alone() {
         Request::post(format!("https://api.example.test{path}")).body(body).unwrap()
     };
 
-    let broken = sender.send_request(request("/reset")).await.unwrap().into_body().collect().await;
+    // A reset may overtake the head of the answer.
+    let broken = match sender.send_request(request("/reset")).await {
+        Ok(response) => response.into_body().collect().await.map(drop),
+        Err(error) => Err(error),
+    };
     let whole = sender.send_request(request("/echo")).await.unwrap().into_body().collect().await.unwrap();
 
-    assert!(broken.is_err(), "{broken:?} {:#?}", proxy.audit.records());
+    assert!(broken.is_err());
     assert_eq!(whole.to_bytes(), "hi");
     let records = proxy.audit.closed(2).await;
     assert_eq!(records[0].closing().outcome, Outcome::UpstreamFailed);
