@@ -248,6 +248,9 @@ struct Framing {
     after_return: bool,
     /// The request asks for another protocol.
     upgrades: bool,
+    /// Requests that have ended.
+    #[cfg(test)]
+    ended: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -394,6 +397,12 @@ impl Framing {
             Ok(_) => return Err(Violation::Head("it does not end where it should")),
             Err(error) => return Err(reason(error)),
         }
+        let target = request.path.unwrap_or_default();
+        if http::Uri::try_from(target).is_err()
+            || http::Method::from_bytes(request.method.unwrap_or_default().as_bytes()).is_err()
+        {
+            return Err(Violation::Head("the method or the target is invalid"));
+        }
         let connects = request.method == Some("CONNECT");
         let is_http_10 = request.version == Some(0);
         let (mut length, mut chunked) = (None, false);
@@ -465,6 +474,10 @@ impl Framing {
     }
 
     fn end_message(&mut self) {
+        #[cfg(test)]
+        {
+            self.ended += 1;
+        }
         self.place = if std::mem::take(&mut self.upgrades) { Place::Undecided } else { Place::Head };
     }
 }
@@ -590,7 +603,65 @@ mod tests {
         })
     }
 
+    /// The bodies that hyper makes of `bytes`.
+    fn hyper_reads(bytes: Vec<u8>) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async move {
+            let (mut client, server) = tokio::io::duplex(1 << 20);
+            let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counting = Arc::clone(&count);
+            let service =
+                hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let counting = Arc::clone(&counting);
+                    async move {
+                        if http_body_util::BodyExt::collect(request.into_body()).await.is_ok() {
+                            counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        }
+                        Ok::<_, std::convert::Infallible>(hyper::Response::new(
+                            http_body_util::Empty::<Bytes>::new(),
+                        ))
+                    }
+                });
+            tokio::io::AsyncWriteExt::write_all(&mut client, &bytes).await.unwrap();
+            let (mut reading, mut writing) = tokio::io::split(client);
+            tokio::io::AsyncWriteExt::shutdown(&mut writing).await.unwrap();
+            let drained = tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut reading, &mut tokio::io::sink()).await;
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .half_close(true)
+                .serve_connection(hyper_util::rt::TokioIo::new(server), service)
+                .await;
+            drained.await.unwrap();
+            count.load(std::sync::atomic::Ordering::SeqCst)
+        })
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        // PITFALLS 20
+        #[test]
+        fn what_passes_is_framed_as_hyper_frames_it(
+            requests in proptest::collection::vec(valid_request(), 1..3),
+            edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<bool>(), "[\r\n \t:;,0-9a-fx]"), 0..3),
+        ) {
+            let mut bytes = requests.concat();
+            let edited = !edits.is_empty();
+            for (place, inserts, text) in edits {
+                let at = place.index(bytes.len());
+                bytes.splice(at..at + usize::from(!inserts), text.bytes());
+            }
+            let mut framing = Framing::default();
+
+            if framing.advance(&bytes) == Ok(bytes.len()) {
+                // hyper may refuse more, such as a malformed trailer field; it must never find a request that we did not.
+                let read = hyper_reads(bytes.clone());
+                prop_assert!(read <= framing.ended, "{read} > {} in {}", framing.ended, bytes.escape_ascii());
+                prop_assert!(read == framing.ended || edited, "{}", bytes.escape_ascii());
+            }
+        }
+
         #[test]
         fn pipelined_valid_requests_pass_however_they_are_cut(
             requests in proptest::collection::vec(valid_request(), 1..4),

@@ -93,7 +93,7 @@ async fn end_tls(
         }
         Err(_) => return refuse(None, "the TLS handshake took too long".to_owned()),
     };
-    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
+    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer, named: true };
     let site = Site { authority, scheme: Scheme::Https, route: Arc::new(route), broken: Mutex::new(broken) };
     Box::pin(serve(engine, protocol, site, Box::new(stream))).await;
 }
@@ -135,8 +135,13 @@ async fn serve_plain(
     dialled: Option<Stream>,
     client: Stream,
 ) {
-    let route =
-        Arc::new(Route { authority: authority.clone(), wire: Wire::Plain, protocol, offer: Offer::Nothing });
+    let route = Arc::new(Route {
+        authority: authority.clone(),
+        wire: Wire::Plain,
+        protocol,
+        offer: Offer::Nothing,
+        named: true,
+    });
     let kept = match dialled {
         Some(dialled) => engine.upstream.keep_plain(&route, dialled).await,
         None => Ok(()),
