@@ -241,3 +241,29 @@ async fn http_1_0_stays_http_1_0() {
     assert_eq!(client.alpn(), None);
     assert_eq!(origin.seen().pop().unwrap().head, "GET /echo HTTP/1.0\r\nX-A: 1\r\n\r\n");
 }
+
+#[tokio::test]
+async fn large_bodies_pass_unchanged_over_http2() {
+    let (origin, mut setup) = setup(&["h2"]).await;
+    setup.config.limits.body = ByteSize::mebibytes(4);
+    let proxy = setup.start().await;
+    let client = Client::tls(&proxy, "api.example.test:443", &["h2"]).await;
+    let mut sender = h2_client(client.stream.into_inner()).await;
+    let body: Bytes = (0..6_000_000_u32).map(|number| (number % 251) as u8).collect();
+    for (path, length) in
+        [("/echo", 6_000_000), ("/telemetry/echo", 3_000_000), ("/telemetry/echo", 6_000_000)]
+    {
+        let sent = body.slice(..length);
+        let request = Request::post(format!("https://api.example.test{path}"))
+            .body(Full::new(sent.clone()).map_err(|never| match never {}).boxed())
+            .unwrap();
+
+        let answer =
+            sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+
+        assert!(answer == sent && origin.seen().pop().unwrap().body == sent);
+    }
+    let captured = proxy.inspection.captured.lock().unwrap();
+    assert!(matches!(&captured[0].body, CapturedBody::Complete(bytes) if bytes.len() == 3_000_000));
+    assert!(matches!(&captured[1].body, CapturedBody::OverLimit(_)));
+}
