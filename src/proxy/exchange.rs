@@ -429,15 +429,13 @@ fn plain_route(engine: &Engine, head: &RequestHead) -> Route {
 /// The request as it leaves: as it came, but for what is hop-by-hop.
 fn outgoing(mut parts: Parts, route: &Route, upgrades: bool, body: RequestBody) -> Request<RequestBody> {
     parts.extensions.remove::<OnUpgrade>();
+    headers::strip_request(&mut parts.headers, upgrades);
     if route.protocol == Protocol::Http2 {
         parts.uri = whole_uri(&parts.uri, route);
-    } else {
-        headers::strip_request(&mut parts.headers, upgrades);
-        if let Some(target) = parts.uri.path_and_query()
-            && parts.uri.scheme().is_some()
-        {
-            parts.uri = Uri::from(target.clone());
-        }
+    } else if let Some(target) = parts.uri.path_and_query()
+        && parts.uri.scheme().is_some()
+    {
+        parts.uri = Uri::from(target.clone());
     }
     Request::from_parts(parts, body)
 }

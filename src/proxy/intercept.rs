@@ -48,9 +48,9 @@ pub(crate) async fn intercept(
                 Box::pin(serve(engine, site, stream)).await;
             }
         }
-        Ok(Spoken::Http1) => serve_plain(engine, authority, Protocol::Http1, dialled, client).await,
-        Ok(Spoken::Http2) => serve_plain(engine, authority, Protocol::Http2, dialled, client).await,
-        Ok(Spoken::Unknown) => pass_unknown(&engine, &authority, dialled, start, client).await,
+        Ok(Spoken::Http1) => Box::pin(serve_plain(engine, authority, Protocol::Http1, dialled, client)).await,
+        Ok(Spoken::Http2) => Box::pin(serve_plain(engine, authority, Protocol::Http2, dialled, client)).await,
+        Ok(Spoken::Unknown) => Box::pin(pass_unknown(&engine, &authority, dialled, start, client)).await,
         // Opened ahead of need and never used: nothing was said, nothing is recorded.
         Ok(Spoken::Nothing) | Err(_) => {}
     }
@@ -158,11 +158,11 @@ async fn serve_plain(
     let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
     match protocol {
         Protocol::Http1 => {
-            if let Some((Next::Upgrade(upgrade), stream)) = Box::pin(serve_http1(scope, client)).await {
+            if let Some((Next::Upgrade(upgrade), stream)) = serve_http1(scope, client).await {
                 websocket::relay(&engine, upgrade, stream).await;
             }
         }
-        Protocol::Http2 => Box::pin(serve_http2(scope, client)).await,
+        Protocol::Http2 => serve_http2(scope, client).await,
     }
 }
 

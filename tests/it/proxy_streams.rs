@@ -251,3 +251,19 @@ async fn many_requests_at_once_over_http2_share_one_connection() {
     assert_eq!(origin.connections(), 1);
     assert!(proxy.audit.closed(64).await.iter().all(|record| record.closing().outcome == Outcome::Forwarded));
 }
+
+// PITFALLS 35
+#[tokio::test]
+async fn upstream_connections_that_were_idle_for_too_long_are_not_used() {
+    let ca = TestCa::new();
+    let origin = Origin::plain().await;
+    let mut setup = Setup::new(&ca, origin.address);
+    setup.config.limits.idle_time = std::time::Duration::ZERO;
+    let proxy = setup.start().await;
+    let mut client = Client::plain(proxy.address).await;
+    for _ in 0..3 {
+        assert_eq!(client.ask("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status, 200);
+    }
+
+    assert_eq!(origin.connections(), 3);
+}
