@@ -1,10 +1,14 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use zstd::bulk::Compressor;
 
 use crate::{
     audit::AuditError,
@@ -296,7 +300,14 @@ fn pack(json: Vec<u8>) -> Vec<u8> {
 }
 
 fn compress(bytes: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(bytes, COMPRESSION_LEVEL).expect("compressing from memory to memory cannot fail")
+    thread_local! {
+        /// Its tables cost more to make than a small payload costs to compress.
+        static COMPRESSOR: RefCell<Compressor<'static>> =
+            RefCell::new(Compressor::new(COMPRESSION_LEVEL).expect("the level is one that zstd has"));
+    }
+    COMPRESSOR
+        .with_borrow_mut(|compressor| compressor.compress(bytes))
+        .expect("compressing from memory to memory cannot fail")
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
