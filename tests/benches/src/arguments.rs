@@ -33,9 +33,10 @@ impl Arguments {
                 }
                 "--quick" => quick = true,
                 other => {
-                    return Err(
-                        format!("`{other}` is not known: [--quick] [--only ROW] [--plainsight PATH]").into()
-                    );
+                    return Err(format!(
+                        "`{other}` is not known: [--quick] [--only ROW] [--plainsight PATH]"
+                    )
+                    .into());
                 }
             }
         }

@@ -97,6 +97,14 @@ async fn take(
             }
         }
     }
+    if measure == Measure::Requests
+        && let Some(running) = started.get(&Subject::Plainsight)
+    {
+        match running.audited(setup).await {
+            Ok(note) => results.note(note),
+            Err(failure) => results.fail(measure, Subject::Plainsight, failure.to_string()),
+        }
+    }
 }
 
 async fn one(

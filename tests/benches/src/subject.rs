@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{Failure, client::Route};
@@ -59,7 +60,8 @@ pub struct Setup {
 
 /// A subject that can be reached. Its process, if it has one, ends with this value.
 pub struct Running {
-    _folder: TempDir,
+    folder: TempDir,
+    posted: AtomicU64,
     process: Option<Child>,
     /// How to reach the origin by it.
     pub route: Route,
@@ -71,7 +73,7 @@ impl Running {
         let folder = tempfile::tempdir()?;
         if subject == Subject::Direct {
             let route = Route::new(origin, false, &setup.origin_ca)?;
-            return Ok(Self { _folder: folder, process: None, route });
+            return Ok(Self { folder, posted: AtomicU64::new(0), process: None, route });
         }
         let ca = folder.path().join("ca.pem");
         let mut command = match subject {
@@ -86,7 +88,12 @@ impl Running {
             .spawn()?;
         let address = timeout(START_LIMIT, listening(&mut process)).await??;
         let ca = if subject == Subject::Plainsight { ca_path(setup, folder.path()).await? } else { ca };
-        Ok(Self { route: Route::new(address, true, &ca)?, process: Some(process), _folder: folder })
+        Ok(Self {
+            route: Route::new(address, true, &ca)?,
+            process: Some(process),
+            posted: AtomicU64::new(0),
+            folder,
+        })
     }
 
     /// What the proxy's process has used so far; `None` when there is no process.
@@ -100,6 +107,50 @@ impl Running {
             fs::write(format!("/proc/{id}/clear_refs"), "5")?;
         }
         Ok(())
+    }
+
+    /// Counts telemetry requests that were answered 200.
+    pub fn posted(&self, count: u64) {
+        self.posted.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Reads the product's own log back: the proof that the requests counted were also decoded, scanned and recorded.
+    ///
+    /// # Errors
+    /// When a telemetry request is missing, was not read, or nothing was found in it.
+    pub async fn audited(&self, setup: &Setup) -> Result<String, Failure> {
+        sleep(AUDIT_SETTLE).await;
+        let path = setup.plainsight.as_ref().ok_or("there is no plainsight to ask")?;
+        let mut log = Command::new(path)
+            .args(["log", "--json", "--destination", "first-party-metrics", "--data-dir"])
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(log.stdout.take().ok_or("no standard output")?).lines();
+        let (mut recorded, mut whole) = (0_u64, 0_u64);
+        while let Some(line) = lines.next_line().await? {
+            recorded += 1;
+            let inspected = line.contains(r#""not_inspected":null"#) && !line.contains(r#""findings":[]"#);
+            whole += u64::from(inspected && line.contains(r#""outcome":"forwarded""#));
+        }
+        let posted = self.posted.load(Ordering::Relaxed);
+        let stored: u64 = fs::read_dir(self.folder.path())?
+            .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+            .sum();
+        if recorded != posted || whole != posted {
+            return Err(format!(
+                "{posted} telemetry requests were served; the log has {recorded}, of which {whole} are decoded, \
+                 scanned, with findings and closed"
+            )
+            .into());
+        }
+        Ok(format!(
+            "All {posted} telemetry requests of the first row are in plainsight's log, decoded, scanned, with findings \
+             and closed ({} bytes in the data folder for each).",
+            stored / posted.max(1)
+        ))
     }
 
     fn process_id(&self) -> Option<u32> {
@@ -205,6 +256,9 @@ async fn ca_path(setup: &Setup, folder: &Path) -> Result<PathBuf, Failure> {
 
 /// What a proxy says on standard error once it accepts.
 const LISTENING: &str = "listening on http://";
+
+/// How long the last records may take to be closed: those of requests that were answered just now.
+const AUDIT_SETTLE: Duration = Duration::from_millis(500);
 
 /// How long a proxy may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use crate::{
 #[derive(Default)]
 pub struct Results {
     failures: Vec<(Measure, Subject, String)>,
+    notes: Vec<String>,
     samples: BTreeMap<Metric, BTreeMap<Subject, Vec<f64>>>,
 }
 
@@ -24,6 +25,11 @@ impl Results {
     /// Keeps what went wrong.
     pub fn fail(&mut self, measure: Measure, subject: Subject, failure: String) {
         self.failures.push((measure, subject, failure));
+    }
+
+    /// Keeps a sentence to say beneath the table.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// The table: medians with their extremes, then the ratios, then what failed.
@@ -45,6 +51,9 @@ impl Results {
                 let _ = write!(text, " {} |", ratio(*metric, row.get(&Subject::Plainsight), row.get(&peer)));
             }
             text.push('\n');
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "\n{note}");
         }
         for (measure, subject, failure) in &self.failures {
             let _ = writeln!(text, "\n**Failed**: {} on {}: {failure}", measure.id(), subject.title());
