@@ -163,12 +163,15 @@ pub struct Head {
     pub target: String,
 }
 
+/// Parses a head and says how many bytes it took; `None` while it is not whole.
+type Parse = fn(&[u8]) -> Result<Option<(usize, Head)>, Failure>;
+
 impl Head {
     /// Reads one head into `buffer` and takes it off; what follows stays there. `None` at a clean end.
     pub async fn read<S: AsyncRead + Unpin>(
         stream: &mut S,
         buffer: &mut Vec<u8>,
-        parse: fn(&[u8]) -> Result<Option<(usize, Self)>, Failure>,
+        parse: Parse,
     ) -> Result<Option<Self>, Failure> {
         loop {
             if let Some((used, head)) = parse(buffer)? {

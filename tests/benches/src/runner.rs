@@ -1,6 +1,10 @@
 //! The order of a run: each measure, round after round, each subject in turn, so that the machine's moods fall on all alike.
 
-use std::{collections::BTreeMap, fs, time::Duration, time::Instant};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    time::{Duration, Instant},
+};
 
 use tokio::time::timeout;
 
@@ -115,10 +119,10 @@ async fn one(
     origin: Origin,
     scale: &Scale,
 ) -> Result<Vec<(Metric, f64)>, Failure> {
-    if !started.contains_key(&subject) {
-        started.insert(subject, Running::start(subject, setup, measure.origin(origin)).await?);
-    }
-    let running = started.get(&subject).ok_or("not started")?;
+    let running = match started.entry(subject) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(Running::start(subject, setup, measure.origin(origin)).await?),
+    };
     measure.take(running, origin, scale).await
 }
 
