@@ -16,6 +16,7 @@ pub(super) const fn reason(reason: NotInspected) -> &'static str {
         NotInspected::InternalError => "reading failed on our side",
         NotInspected::NestingBudget => "nested too deep, read in part",
         NotInspected::NotIntercepted => "a tunnel, not decrypted",
+        NotInspected::NotRecorded => "not in the recording",
         NotInspected::UnknownProtocol => "neither TLS nor HTTP",
         NotInspected::Upgraded => "switched protocols",
     }
