@@ -23,6 +23,7 @@ pub mod ca;
 pub mod claude;
 pub mod destination;
 pub mod encoding;
+pub mod har;
 pub mod payload;
 pub mod policy;
 pub mod rules;
