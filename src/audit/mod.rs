@@ -15,6 +15,7 @@ mod tests;
 mod writer;
 
 pub use error::AuditError;
+pub use files::existing_key;
 pub use reader::{Filter, Order, Reader};
 pub use store::{Options, RunWriter, Store, Sync};
 pub use writer::{AuditWriter, OpenFlow};

@@ -177,7 +177,8 @@ fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .collect()
 }
 
-fn policy(settings: &Settings) -> Result<Policy, Failure> {
+/// The user's policy, or the built-in one.
+pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
     let Some(path) = &settings.policy else { return Ok(Policy::embedded()) };
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| Failure::new(&format!("--policy {name}"), error))?;

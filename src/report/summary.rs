@@ -27,6 +27,7 @@ pub struct Summary {
     found: BTreeMap<RuleId, Found>,
     news: BTreeMap<(Box<str>, Box<str>), u64>,
     lost: u64,
+    is_unstored: bool,
     example: Option<((Severity, usize), FlowId)>,
 }
 
@@ -104,6 +105,18 @@ impl Summary {
     pub const fn with_lost(mut self, lost: u64) -> Self {
         self.lost = lost;
         self
+    }
+
+    /// Says that the flows are in no store, so that neither a run nor an id names them.
+    #[must_use]
+    pub const fn unstored(mut self) -> Self {
+        self.is_unstored = true;
+        self
+    }
+
+    /// Whether the flows are in no store.
+    pub const fn is_unstored(&self) -> bool {
+        self.is_unstored
     }
 
     /// Adds one flow.
