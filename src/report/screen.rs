@@ -203,7 +203,12 @@ impl Page<'_> {
         if news.is_empty() {
             return;
         }
-        self.plain_section("NEW, NOT IN THE CATALOGUE");
+        match summary.new_since_ms() {
+            Some(time) => {
+                self.plain_section(&format!("NEW SINCE {}", self.view.time(time, "%Y-%m-%d %H:%M")));
+            }
+            None => self.plain_section("NEW, NOT IN THE CATALOGUE"),
+        }
         for (kind, what, flows) in news.iter().take(NEWS) {
             let (kind, what) = (sanitize(kind), sanitize(what));
             let kind = text::fit(&kind, 12);
