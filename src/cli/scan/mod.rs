@@ -133,6 +133,9 @@ impl Run {
 
     fn finish(mut self, fail_on: Option<Severity>) -> Result<Exit, Failure> {
         if !self.json && (self.summary.flows() > 0 || self.failures == 0) {
+            if self.worst.is_some() {
+                self.line("")?;
+            }
             let screen = report::screen(&self.summary, &self.view);
             self.line(screen.trim_end_matches('\n'))?;
         }
