@@ -127,4 +127,21 @@ mod tests {
 
         assert_eq!(store.baseline().unwrap().seen.len(), PER_RUN);
     }
+
+    #[test]
+    fn a_store_of_the_first_schema_gets_a_baseline() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Options::default()).unwrap();
+        let run = begin(&store, 1_000);
+        let connection = store.connect().unwrap();
+        connection.execute_batch("DROP TABLE baseline; PRAGMA user_version = 1").unwrap();
+        drop((connection, store));
+
+        let reader = crate::audit::Reader::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), Options::default()).unwrap();
+        store.extend_baseline(run, 1, [("host", "a.example")]).unwrap();
+
+        assert_eq!(reader.runs().unwrap().len(), 1);
+        assert_eq!(store.baseline().unwrap().seen.len(), 1);
+    }
 }

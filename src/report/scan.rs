@@ -44,10 +44,7 @@ mod tests {
     fn a_request_is_a_line() {
         let line = scanned(7, &testing::events(), &testing::view(80));
 
-        assert_eq!(
-            line,
-            "    #7  critical     3  first-party-events    POST api.anthropic.…logging/v2/batch"
-        );
+        assert_eq!(line, "    #7  critical     3  first-party-events    POST api.anthrop…_logging/v2/batch");
     }
 
     // PITFALLS 32

@@ -318,6 +318,30 @@ fn diff(expected: &str, found: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_host_is_new_once() {
+    let product = Product::new();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let summary = || -> Value {
+        let file = product.path("summary.json");
+        // Nobody listens there: the tunnel fails, and is recorded.
+        let to_nowhere = "nowhere.example:443:127.0.0.1:1";
+        let arguments =
+            ["run", "--quiet", "--json", file.to_str().unwrap(), "--connect-to", to_nowhere, "--"];
+        let child = ["curl", "--silent", "https://nowhere.example/"];
+        let output = product.command(&[&arguments[..], &child].concat()).env("PATH", &path).output().unwrap();
+        assert_ne!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        serde_json::from_slice(&fs::read(&file).unwrap()).unwrap()
+    };
+
+    let (first, second) = (summary(), summary());
+
+    assert_eq!(first["news"], json!([{ "new": "host", "what": "nowhere.example", "flows": 1 }]));
+    assert_eq!(first["new_since"], Value::Null);
+    assert_eq!(second["news"], json!([]));
+    assert!(second["new_since"].is_string());
+}
+
+#[test]
 fn records_leave_as_har_and_come_back() {
     let product = Product::new();
     assert_eq!(product.run(&["demo"]).status.code(), Some(0));
