@@ -23,7 +23,7 @@ use crate::{
     config::Settings,
     destination::Catalogue,
     inspect::{self, Capture, Inspector},
-    model::{Action, FingerprintKey, FlowRecord, Severity},
+    model::{Action, FingerprintKey, Severity},
     report::{self, Summary, View, sanitize},
 };
 
@@ -159,11 +159,4 @@ impl Run {
 /// A path as it stands in messages and in JSON.
 fn name_of(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// The record of a request, for [`Run::add`].
-impl From<FlowRecord> for Scanned {
-    fn from(record: FlowRecord) -> Self {
-        Self { record, time_is_known: true }
-    }
 }
