@@ -13,6 +13,8 @@
 //!
 //! Later [`report`] and `compliance` read the records back for [`cli`].
 //!
+//! `scan` enters at step 3 with requests that [`har`] reads from a recording.
+//!
 //! A room imports only from floors beneath its own; `tests/layering.rs` reads the sources and holds us to it.
 
 // Floor 0
@@ -23,6 +25,7 @@ pub mod ca;
 pub mod claude;
 pub mod destination;
 pub mod encoding;
+pub mod har;
 pub mod payload;
 pub mod policy;
 pub mod rules;

@@ -51,6 +51,19 @@ pub(super) fn installation_key(folder: &Path) -> Result<FingerprintKey, AuditErr
     Ok(FingerprintKey::new(&raw))
 }
 
+/// Reads the installation's key, if there is one; makes nothing.
+///
+/// # Errors
+/// A key that others could have touched, or that is none.
+pub fn existing_key(folder: &Path) -> Result<Option<FingerprintKey>, AuditError> {
+    let path = folder.join(KEY_FILE);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => installation_key(folder).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(AuditError::io(&path, &error)),
+    }
+}
+
 /// Checks that `path` is a plain file that belongs to us alone.
 pub(super) fn check_file(path: &Path) -> Result<(), AuditError> {
     let metadata = fs::symlink_metadata(path).map_err(|error| AuditError::io(path, &error))?;

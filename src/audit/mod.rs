@@ -4,6 +4,7 @@
 //! waits in one transaction and then answers everyone at once. The wall: this room keeps what it is given. It
 //! does not decide what may be kept; masking is done before a record gets here.
 
+mod baseline;
 mod error;
 mod files;
 mod reader;
@@ -14,7 +15,9 @@ mod store;
 mod tests;
 mod writer;
 
+pub use baseline::Baseline;
 pub use error::AuditError;
+pub use files::existing_key;
 pub use reader::{Filter, Order, Reader};
 pub use store::{Options, RunWriter, Store, Sync};
 pub use writer::{AuditWriter, OpenFlow};

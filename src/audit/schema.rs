@@ -92,7 +92,7 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
 }
 
 /// Step `n` leads from schema `n` to `n + 1`. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, rules) is written once and referred to.
@@ -183,6 +183,17 @@ const FIRST: &str = "
     JOIN term AS destination ON destination.id = flow.destination
     JOIN term AS shape ON shape.id = flow.shape
     JOIN place ON place.id = flow.place;
+";
+
+/// What runs have seen that the catalogue does not name, each thing once.
+const BASELINE: &str = "
+    CREATE TABLE baseline (
+        kind           TEXT NOT NULL,
+        name           TEXT NOT NULL,
+        first_run      INTEGER NOT NULL REFERENCES run (id),
+        first_time_ms  INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) WITHOUT ROWID, STRICT;
 ";
 
 /// How long to wait for another process. Its transactions take milliseconds; two seconds mean that something

@@ -67,6 +67,14 @@ impl Store {
         self.key.clone()
     }
 
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    pub(super) const fn sync(&self) -> Sync {
+        self.options.sync
+    }
+
     /// Begins a run: takes its number, writes its opening, starts its writer thread.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
 mod child;
+mod files;
 mod no_proxy;
 mod otlp;
 mod settings;
@@ -17,6 +18,7 @@ use std::{
 };
 
 pub use child::{ChildEnvironment, ChildInputs};
+pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
 pub use settings::{ClientSettings, Platform, SettingsPlaces};

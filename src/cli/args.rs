@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::model::{Action, AuthorityPattern, ConnectTo, FlowId, Outcome, RunId};
+use crate::model::{Action, AuthorityPattern, ConnectTo, FlowId, Outcome, RunId, Severity};
 
 /// What your coding agent says about you, in plain sight.
 ///
@@ -73,6 +73,8 @@ pub enum Command {
     Log(Log),
     /// Show one record: the decoded fields, with findings marked
     Show(Show),
+    /// The same decoders and rules over recordings and the client's own files, with no network
+    Scan(Scan),
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
@@ -142,6 +144,9 @@ pub struct Log {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+    /// Write a HAR 1.2 file (`-`: to stdout); bodies are masked unless they were recorded with `--capture full`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "json")]
+    pub har: Option<PathBuf>,
     /// Of this run
     #[arg(long, value_name = "N")]
     pub run: Option<RunId>,
@@ -166,9 +171,34 @@ pub struct Log {
     /// With this text in host or path
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// At most so many, the newest; 0 means all [default: 50 as a table, all as JSON]
+    /// At most so many, the newest; 0 means all [default: 50 as a table, otherwise all]
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+/// The same decoders and rules over recordings and the client's own files, with no network.
+///
+/// Reads HAR 1.2 (of browsers, mitmproxy, HTTP Toolkit), event batches that the client could not send
+/// (`1p_failed_events.*.json`), its Statsig files and `stats-cache.json`, traces in the trace event format, the lines of
+/// an OTLP file exporter, raw bodies (with `--as`), and folders with any of these, such as `~/.claude`. Nothing is stored.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight scan recording.har\n  plainsight scan ~/.claude\n  plainsight scan --json recording.har | jq '.findings[].path'\n  plainsight scan --as otlp-logs body.bin --fail-on high"
+)]
+pub struct Scan {
+    /// One JSON object a request, as `log --json`, with `file`, `index` and spans
+    #[arg(long)]
+    pub json: bool,
+    /// What the files are, if it cannot be told: `har`, `event-spool`, `otlp-lines`, `trace`, `otlp-logs`,
+    /// `otlp-metrics`, `otlp-traces`, a destination such as `first-party-events`, or a format such as `json`
+    #[arg(long = "as", value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Exit with 1 if anything of this severity or worse is found
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<Severity>,
+    /// Files or folders; `-` reads standard input
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Show one record: the decoded fields, with findings marked.

@@ -17,8 +17,8 @@ use crate::{
     claude::UpstreamProxies,
     cli::{exit::Failure, output::now_ms},
     config::{self, AuditSync, Roots, Settings},
-    destination::Catalogue,
-    inspect::{self, Inspector},
+    destination::{Catalogue, Events},
+    inspect::{self, Inspector, Known},
     model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
     policy::Policy,
     proxy::{Limits, Proxy, ProxyConfig, Services},
@@ -53,6 +53,8 @@ pub(super) struct Plan {
 pub(super) struct Engine {
     pub(super) address: SocketAddr,
     run: RunWriter,
+    store: Store,
+    new_since_ms: Option<i64>,
     data_dir: PathBuf,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
@@ -76,6 +78,8 @@ impl Engine {
             })
             .collect();
         let store = store(settings)?;
+        let baseline =
+            store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
         let inspector = Inspector::new(
             Catalogue::embedded(),
             plan.intercepted,
@@ -83,7 +87,8 @@ impl Engine {
             policy(settings)?,
             store.fingerprint_key(),
             inspect::Options { capture: settings.capture, ..inspect::Options::default() },
-        );
+        )
+        .with_known(Known::new(Events::embedded(), baseline.seen));
         let run = store
             .begin_run(&RunOpening {
                 time_ms: now_ms(),
@@ -114,7 +119,15 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
-        Ok(Self { address, run, data_dir: settings.data_dir.clone(), stop, serving })
+        Ok(Self {
+            address,
+            run,
+            store,
+            new_since_ms: baseline.since_ms,
+            data_dir: settings.data_dir.clone(),
+            stop,
+            serving,
+        })
     }
 
     /// The run's number.
@@ -134,7 +147,13 @@ impl Engine {
             .await
             .map_err(|error| Failure::new("the audit log ended badly", error))?
             .map_err(|error| Failure::new("closing the audit log", error))?;
-        summary(&self.data_dir, id, lost)
+        let summary = summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms);
+        // Known from now on. A run that is killed does not get here: what it saw is new again in the next one.
+        let news = summary.news().map(|(kind, name, _)| (kind, name));
+        self.store
+            .extend_baseline(id, now_ms(), news)
+            .map_err(|error| Failure::new("writing down what is new", error))?;
+        Ok(summary)
     }
 }
 
@@ -193,7 +212,8 @@ fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .collect()
 }
 
-fn policy(settings: &Settings) -> Result<Policy, Failure> {
+/// The user's policy, or the built-in one.
+pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
     let Some(path) = &settings.policy else { return Ok(Policy::embedded()) };
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| Failure::new(&format!("--policy {name}"), error))?;

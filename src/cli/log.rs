@@ -1,4 +1,9 @@
-use std::{io::Write as _, ops::ControlFlow};
+use std::{
+    fs::OpenOptions,
+    io::{BufWriter, Write},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use jiff::{Span, Timestamp, ToSpan as _, civil, tz::TimeZone};
 
@@ -11,7 +16,8 @@ use crate::{
         output::{self, Terminal},
     },
     config::Settings,
-    model::{DestinationId, FlowRecord, RuleId},
+    har,
+    model::{DestinationId, FlowId, FlowRecord, RuleId},
     report,
 };
 
@@ -23,6 +29,9 @@ pub(super) fn execute(command: &Log, settings: &Settings, terminal: &Terminal) -
     let filter = filter(command, settings)?;
     if command.json {
         return json(&reader, &filter);
+    }
+    if let Some(path) = &command.har {
+        return har(&reader, &filter, path);
     }
     let records = reader.flows(&filter).map_err(|error| Failure::new("reading the log", error))?;
     if records.is_empty() {
@@ -72,6 +81,55 @@ fn json(reader: &Reader, filter: &Filter) -> Result<Exit, Failure> {
     }
 }
 
+fn har(reader: &Reader, filter: &Filter, path: &Path) -> Result<Exit, Failure> {
+    if path == Path::new("-") {
+        return write_har(reader, filter, "stdout", std::io::stdout().lock());
+    }
+    let name = format!("--har {}", path.display());
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    // A body as it was sent is nobody else's business.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(|error| Failure::new(&name, error))?;
+    write_har(reader, filter, &name, file)
+}
+
+fn write_har(reader: &Reader, filter: &Filter, name: &str, out: impl Write) -> Result<Exit, Failure> {
+    let mut writer = har::Writer::new(BufWriter::new(out), env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Failure::new(name, error))?;
+    let mut broken = None;
+    let mut write = |id: FlowId| {
+        // A listing leaves out fields and bodies; a recording is for the sake of them.
+        let written = match reader.flow(id) {
+            Ok(Some(record)) => writer.entry(&record).map_err(|error| Failure::new(name, error)),
+            Ok(None) => Ok(()),
+            Err(error) => Err(Failure::new("reading the log", error)),
+        };
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                broken = Some(failure);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let read = match filter.limit {
+        Some(_) => reader.flows(filter).map(|records| {
+            _ = oldest_first(records).iter().try_for_each(|record| write(record.opening.id));
+        }),
+        None => {
+            let filter = Filter { order: Order::OldestFirst, ..filter.clone() };
+            reader.visit(&filter, |record| write(record.opening.id))
+        }
+    };
+    read.map_err(|error| Failure::new("reading the log", error))?;
+    match broken {
+        Some(failure) => Err(failure),
+        None => writer.finish().map(|()| Exit::Success).map_err(|error| Failure::new(name, error)),
+    }
+}
+
 fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
     let session = match &command.session {
         Some(session) => Some(engine::store(settings)?.fingerprint_key().fingerprint(session.as_bytes())),
@@ -84,7 +142,7 @@ fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
     let limit = match command.limit {
         Some(0) => None,
         Some(limit) => Some(limit),
-        None => (!command.json).then_some(DEFAULT_LIMIT),
+        None => (!command.json && command.har.is_none()).then_some(DEFAULT_LIMIT),
     };
     Ok(Filter {
         run: command.run,

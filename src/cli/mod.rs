@@ -11,6 +11,7 @@ mod output;
 mod proxy;
 mod rules;
 mod run;
+mod scan;
 mod show;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
+        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -1,6 +1,7 @@
 //! Who is this for? Classifies a request by host, method, path and content type. The catalogue is data
 //! (`rules/destinations.toml`); this room only reads it. It knows nothing of bodies and decides nothing.
 
+mod events;
 mod spec;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::model::{
     RequestHead,
 };
 
+pub use events::{Attribute, EMBEDDED_EVENTS, Events, Flag, Format, KnownEvent, Names};
 pub use spec::CatalogueError;
 
 /// The catalogue that is built in.

@@ -10,8 +10,8 @@ use super::Row;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {message}")]
 pub struct CatalogueError {
-    file: String,
-    message: String,
+    pub(super) file: String,
+    pub(super) message: String,
 }
 
 /// The one version of the format that exists.
@@ -52,7 +52,7 @@ struct Spec {
 /// Where a row's facts come from.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Source {
+pub(super) enum Source {
     Documented,
     Measured,
     Public,

@@ -5,12 +5,13 @@
 
 mod capture;
 mod credential;
+mod news;
 mod walk;
 
 use bytes::Bytes;
 
 use crate::{
-    destination::Catalogue,
+    destination::{Catalogue, Events},
     encoding,
     model::{
         Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey, FlowId,
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use capture::Capture;
+pub use news::Known;
 use walk::Classified;
 
 /// What to send on.
@@ -65,6 +67,7 @@ pub struct Inspector {
     policy: Policy,
     key: FingerprintKey,
     options: Options,
+    known: Known,
 }
 
 impl Inspector {
@@ -77,7 +80,19 @@ impl Inspector {
         key: FingerprintKey,
         options: Options,
     ) -> Self {
-        Self { catalogue, intercepted, rules, policy, key, options }
+        let known = Known::new(Events::embedded(), []);
+        Self { catalogue, intercepted, rules, policy, key, options, known }
+    }
+
+    /// Says what is no news, instead of the built-in names alone.
+    #[must_use]
+    pub fn with_known(self, known: Known) -> Self {
+        Self { known, ..self }
+    }
+
+    /// What is no news.
+    pub fn known(&self) -> &Known {
+        &self.known
     }
 
     /// The rules in force.
@@ -132,7 +147,8 @@ impl Inspector {
             DestinationKind::Conversation => Some(NotInspected::Conversation),
             _ => Some(NotInspected::NotIntercepted),
         });
-        walk::opening(id, head, destination, time_ms, reason)
+        let opening = walk::opening(id, head, destination, time_ms, reason);
+        FlowOpening { news: self.known.in_request(head, destination, None, &[]), ..opening }
     }
 
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when the
@@ -149,6 +165,7 @@ impl Inspector {
             return FlowOpening { time_ms, kind: FlowKind::Tunnel, not_inspected: reason, ..blank };
         };
         let destination = self.catalogue.classify_host(authority);
+        let news = self.known.in_tunnel(authority, &destination);
         FlowOpening {
             id,
             time_ms,
@@ -161,6 +178,7 @@ impl Inspector {
             path: "".into(),
             version: "".into(),
             not_inspected: reason,
+            news,
             ..walk::blank_opening(id)
         }
     }

@@ -195,7 +195,7 @@ fn an_unknown_path_of_the_vendor_is_looked_at_and_news() {
 
     assert_eq!(opening.destination.as_str(), "first-party-unknown");
     assert_eq!(opening.findings.len(), 1);
-    assert_eq!(opening.news, ["path".into()]);
+    assert_eq!(opening.news, ["path POST api.anthropic.com/api/brand_new".into()]);
 }
 
 #[test]
@@ -236,4 +236,67 @@ fn the_record_of_the_conversation_says_that_it_was_not_read() {
 
     assert_eq!(opening.not_inspected, Some(NotInspected::Conversation));
     assert!(opening.body.is_none() && opening.fields.is_empty());
+}
+
+fn news(inspector: &Inspector, body: &str) -> Vec<String> {
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(body));
+    inspect(inspector, request).opening.news.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_name_that_nobody_has_seen_is_news() {
+    let known = r#"{"events":[{"event_type":"x","event_data":{"event_name":"tengu_init","model":"m"}}]}"#;
+    let metadata = "eyJicmFuZF9uZXdfdG9vIjp7ImlubmVyIjoxfX0="; // {"brand_new_too":{"inner":1}}
+    let new = format!(
+        r#"{{"events":[{{"event_data":{{"event_name":"tengu_brand_new","brand_new":1,"additional_metadata":"{metadata}"}}}}]}}"#
+    );
+
+    assert_eq!(news(&inspector(Capture::None), known), [""; 0]);
+    assert_eq!(
+        news(&inspector(Capture::None), &new),
+        [
+            "event tengu_brand_new",
+            "field first-party-events:brand_new",
+            "field first-party-events:brand_new_too",
+        ]
+    );
+}
+
+#[test]
+fn what_an_earlier_run_has_seen_is_no_news() {
+    let seen = ["event tengu_brand_new".into(), "host x.example".into()];
+    let inspector = inspector(Capture::None).with_known(Known::new(Events::embedded(), seen));
+    let body = r#"{"events":[{"event_data":{"event_name":"tengu_brand_new","brand_new":1}}]}"#;
+    let id = FlowId::new(RunId::new(1).unwrap(), 1);
+    let tunnel = |host: &str| {
+        let authority = Authority::parse(host, Some(443)).unwrap();
+        inspector.tunnel(id, Some(&authority), TIME_MS, Some(NotInspected::NotIntercepted)).news
+    };
+
+    assert_eq!(news(&inspector, body), ["field first-party-events:brand_new"]);
+    assert_eq!(tunnel("x.example"), []);
+    assert_eq!(tunnel("y.example"), ["host y.example".into()]);
+    assert_eq!(tunnel("127.0.0.1:8080"), []);
+    assert_eq!(tunnel("downloads.claude.ai"), []);
+}
+
+#[test]
+fn a_name_that_may_be_data_is_not_repeated() {
+    let body = r#"{"events":[{"event_data":{"event_name":"bob@example.com","carol@example.net":1,"66666666-7777-4888-9999-000000000000":2}}]}"#;
+
+    let news = news(&inspector(Capture::None), body);
+
+    assert_eq!(
+        news,
+        ["event (a name that may be data)", "field first-party-events:(a name that may be data)"]
+    );
+}
+
+#[test]
+fn a_flood_of_new_names_is_bounded() {
+    let names: Vec<String> =
+        ('a'..='z').flat_map(|a| ('a'..='z').map(move |b| format!("\"new_{a}{b}\":1"))).collect();
+    let body = format!(r#"{{"events":[{{"event_data":{{{}}}}}]}}"#, names.join(","));
+
+    assert_eq!(news(&inspector(Capture::None), &body).len(), 50);
 }

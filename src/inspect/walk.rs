@@ -147,7 +147,9 @@ impl Decided<'_> {
             }
             None => (Vec::new(), 0),
         };
+        let news = inspector.known.in_request(&request.head, &destination, decoded.document.as_ref(), &hits);
         let opening = FlowOpening {
+            news,
             session: session(inspector, &request.head, decoded.document.as_ref()),
             request_bytes: body.as_ref().map_or(0, |body| body.len() as u64),
             action: decision.action,
@@ -204,7 +206,6 @@ pub(super) fn opening(
     time_ms: i64,
     not_inspected: Option<NotInspected>,
 ) -> FlowOpening {
-    let news = (destination.kind == DestinationKind::Unknown).then(|| "path".into()).into_iter().collect();
     FlowOpening {
         time_ms,
         destination: destination.id.clone(),
@@ -216,7 +217,6 @@ pub(super) fn opening(
         version: version(head.version).into(),
         user_agent: head.header("user-agent").map(|text| cut(text, USER_AGENT_LIMIT).into()),
         not_inspected,
-        news,
         ..blank_opening(id)
     }
 }

@@ -125,6 +125,8 @@ words! {
         NestingBudget = "nesting-budget",
         /// Policy did not name this host, so it was tunnelled.
         NotIntercepted = "not-intercepted",
+        /// The recording that is scanned does not hold the body, or not all that was sent.
+        NotRecorded = "not-recorded",
         /// Neither TLS nor HTTP: tunnelled bytes.
         UnknownProtocol = "unknown-protocol",
         /// A protocol upgrade, such as a WebSocket: what flows afterwards is not read.

@@ -4,6 +4,7 @@
 //! hostile to a terminal until it went through [`sanitize`], which is the only place that knows how.
 
 pub mod json;
+mod scan;
 mod screen;
 mod show;
 mod summary;
@@ -13,6 +14,7 @@ mod testing;
 mod text;
 mod words;
 
+pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
 pub use summary::{Found, Summary, Told, Tunneled, Unread};

@@ -71,6 +71,7 @@ impl Page<'_> {
     fn head(&mut self, summary: &Summary) {
         let mut parts = Vec::new();
         match summary.runs().collect::<Vec<_>>().as_slice() {
+            _ if summary.is_unstored() => parts.push("scan".to_owned()),
             [run] => parts.push(format!("run {run}")),
             [] => {}
             runs => parts.push(text::count(runs.len() as u64, "run")),
@@ -93,7 +94,10 @@ impl Page<'_> {
         let told = summary.told();
         if told.is_empty() {
             self.blank();
-            self.line("  No request was decrypted: nothing of telemetry was seen.");
+            self.line(match summary.is_unstored() {
+                true => "  There is no request in it.",
+                false => "  No request was decrypted: nothing of telemetry was seen.",
+            });
             return;
         }
         let cells = |done: &str, request: &str, bytes: &str, findings: &str, worst: &str, ink| {
@@ -199,7 +203,12 @@ impl Page<'_> {
         if news.is_empty() {
             return;
         }
-        self.plain_section("NEW, NOT IN THE CATALOGUE");
+        match summary.new_since_ms() {
+            Some(time) => {
+                self.plain_section(&format!("NEW SINCE {}", self.view.time(time, "%Y-%m-%d %H:%M")));
+            }
+            None => self.plain_section("NEW, NOT IN THE CATALOGUE"),
+        }
         for (kind, what, flows) in news.iter().take(NEWS) {
             let (kind, what) = (sanitize(kind), sanitize(what));
             let kind = text::fit(&kind, 12);
@@ -223,7 +232,7 @@ impl Page<'_> {
     }
 
     fn next(&mut self, summary: &Summary) {
-        if summary.flows() == 0 {
+        if summary.flows() == 0 || summary.is_unstored() {
             return;
         }
         self.blank();

@@ -27,6 +27,8 @@ pub struct Summary {
     found: BTreeMap<RuleId, Found>,
     news: BTreeMap<(Box<str>, Box<str>), u64>,
     lost: u64,
+    is_unstored: bool,
+    new_since_ms: Option<i64>,
     example: Option<((Severity, usize), FlowId)>,
 }
 
@@ -106,6 +108,30 @@ impl Summary {
         self
     }
 
+    /// Says since when what is new is new: the beginning of the run before.
+    #[must_use]
+    pub const fn new_since(mut self, time_ms: Option<i64>) -> Self {
+        self.new_since_ms = time_ms;
+        self
+    }
+
+    /// Since when what is new is new; `None` when there was no run before.
+    pub const fn new_since_ms(&self) -> Option<i64> {
+        self.new_since_ms
+    }
+
+    /// Says that the flows are in no store, so that neither a run nor an id names them.
+    #[must_use]
+    pub const fn unstored(mut self) -> Self {
+        self.is_unstored = true;
+        self
+    }
+
+    /// Whether the flows are in no store.
+    pub const fn is_unstored(&self) -> bool {
+        self.is_unstored
+    }
+
     /// Adds one flow.
     pub fn add(&mut self, flow: &FlowRecord) {
         let opening = &flow.opening;
@@ -138,9 +164,17 @@ impl Summary {
             }
         }
         for news in &opening.news {
-            let path = opening.path.split('?').next().unwrap_or_default();
-            let what = format!("{} {}{path}", opening.method, words::host(flow));
-            *self.news.entry((news.clone(), what.into())).or_default() += 1;
+            let key = match news.split_once(' ') {
+                Some((kind, name)) => (kind.into(), name.into()),
+                // As the first version wrote it: the kind alone.
+                None => {
+                    let path = opening.path.split('?').next().unwrap_or_default();
+                    (news.clone(), format!("{} {}{path}", opening.method, words::host(flow)).into())
+                }
+            };
+            if self.news.len() < NEWS_LIMIT || self.news.contains_key(&key) {
+                *self.news.entry(key).or_default() += 1;
+            }
         }
         if let Some(worst) = words::worst(flow) {
             let rank = (worst, opening.findings.len());
@@ -198,7 +232,7 @@ impl Summary {
         found
     }
 
-    /// What the catalogue does not know: what is new, where, how often.
+    /// What neither the catalogue nor an earlier run knows: its kind, its name, in how many flows.
     pub fn news(&self) -> impl ExactSizeIterator<Item = (&str, &str, u64)> {
         self.news.iter().map(|((news, what), count)| (&**news, &**what, *count))
     }
@@ -252,6 +286,7 @@ impl Summary {
             "tunnels": tunneled.collect::<Vec<_>>(),
             "not_inspected": unread.collect::<Vec<_>>(),
             "news": news.collect::<Vec<_>>(),
+            "new_since": self.new_since_ms.and_then(super::json::time),
             "lost": self.lost,
         })
     }
@@ -290,6 +325,9 @@ impl Summary {
         }
     }
 }
+
+/// New things that are summed up. A sender that makes up names must not fill our memory.
+const NEWS_LIMIT: usize = 2_000;
 
 #[cfg(test)]
 mod tests {

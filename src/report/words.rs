@@ -16,14 +16,19 @@ pub(super) const fn reason(reason: NotInspected) -> &'static str {
         NotInspected::InternalError => "reading failed on our side",
         NotInspected::NestingBudget => "nested too deep, read in part",
         NotInspected::NotIntercepted => "a tunnel, not decrypted",
+        NotInspected::NotRecorded => "not in the recording",
         NotInspected::UnknownProtocol => "neither TLS nor HTTP",
         NotInspected::Upgraded => "switched protocols",
     }
 }
 
+/// The scheme of what `scan` read from a file of which nobody knows whether it was sent.
+pub(super) const FILE_SCHEME: &str = "file";
+
 /// What became of a flow, in one word.
 pub(super) fn fate(flow: &FlowRecord) -> &'static str {
     match (flow.closing.as_ref().map(|closing| closing.outcome), flow.opening.action) {
+        (None, _) if &*flow.opening.scheme == FILE_SCHEME => "in a file",
         (None, _) => "open",
         (Some(Outcome::ClientGone), _) => "cut off",
         (Some(Outcome::Tunneled), _) => "tunnel",

@@ -8,4 +8,5 @@ mod proxy_bytes;
 mod proxy_guards;
 mod proxy_streams;
 mod proxy_tls;
+mod scan;
 mod support;

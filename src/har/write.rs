@@ -1,0 +1,169 @@
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    har::base64,
+    model::{FlowKind, FlowRecord},
+};
+
+/// Writes records as a HAR 1.2 file, one by one.
+///
+/// Header fields are not in our store, so their lists are empty and each entry's comment says so. Bodies are what the
+/// store holds: the decoded fields with findings masked, or the body as it was sent.
+#[derive(Debug)]
+#[must_use = "without `finish` the file ends in the middle"]
+pub struct Writer<W: Write> {
+    out: W,
+    is_first: bool,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a file. `version` is plainsight's own.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn new(mut out: W, version: &str) -> io::Result<Self> {
+        let creator = json!({ "name": "plainsight", "version": version });
+        let comment =
+            json!("Header fields are not recorded. Bodies are masked unless an entry says otherwise.");
+        write!(
+            out,
+            "{{\"log\":{{\"version\":\"1.2\",\"creator\":{creator},\"comment\":{comment},\"entries\":["
+        )?;
+        Ok(Self { out, is_first: true })
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn entry(&mut self, flow: &FlowRecord) -> io::Result<()> {
+        let separator = if self.is_first { "\n" } else { ",\n" };
+        self.is_first = false;
+        self.out.write_all(separator.as_bytes())?;
+        serde_json::to_writer(&mut self.out, &entry(flow))?;
+        Ok(())
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.out.write_all(b"\n]}}\n")?;
+        self.out.flush()
+    }
+}
+
+fn entry(flow: &FlowRecord) -> Value {
+    let (opening, closing) = (&flow.opening, flow.closing.as_ref());
+    let duration = closing.map_or(0, |closing| closing.duration_ms);
+    let (post_data, held) = match post_data(flow) {
+        Some((data, held)) => (Some(data), held),
+        None => (None, "no body is recorded"),
+    };
+    let mut request = json!({
+        "method": opening.method,
+        "url": url(flow),
+        "httpVersion": opening.version,
+        "cookies": [],
+        "headers": [],
+        "queryString": query(&opening.path),
+        "headersSize": -1,
+        "bodySize": opening.request_bytes,
+    });
+    if let Some(post_data) = post_data {
+        request["postData"] = post_data;
+    }
+    let findings = opening.findings.iter().map(|finding| {
+        json!({ "rule": finding.rule, "severity": finding.severity, "path": finding.path, "preview": finding.preview })
+    });
+    json!({
+        "startedDateTime": time(opening.time_ms),
+        "time": duration,
+        "request": request,
+        "response": {
+            "status": closing.and_then(|closing| closing.status).unwrap_or(0),
+            "statusText": "",
+            "httpVersion": opening.version,
+            "cookies": [],
+            "headers": [],
+            "content": {
+                "size": closing.map_or(0, |closing| closing.response_bytes),
+                "mimeType": "x-unknown",
+                "comment": "answers are not recorded",
+            },
+            "redirectURL": "",
+            "headersSize": -1,
+            "bodySize": closing.map_or(0, |closing| closing.response_bytes),
+        },
+        "cache": {},
+        "timings": { "send": 0, "wait": duration, "receive": 0 },
+        "comment": format!("{}: header fields are not recorded; {held}", opening.id),
+        "_plainsight": {
+            "id": opening.id.to_string(),
+            "destination": opening.destination,
+            "action": opening.action,
+            "outcome": closing.map(|closing| closing.outcome),
+            "not_inspected": closing.and_then(|closing| closing.not_inspected).or(opening.not_inspected),
+            "findings": findings.collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// The body as far as it was kept, and what that is, in words.
+fn post_data(flow: &FlowRecord) -> Option<(Value, &'static str)> {
+    let opening = &flow.opening;
+    if let Some(body) = &opening.body {
+        let held = "the body is what was sent, its content coding included";
+        let data = match std::str::from_utf8(body) {
+            Ok(text) => json!({ "mimeType": mime_type(body), "params": [], "text": text, "comment": held }),
+            Err(_) => json!({
+                "mimeType": mime_type(body), "params": [], "text": base64::encode(body), "encoding": "base64",
+                "comment": held,
+            }),
+        };
+        return Some((data, held));
+    }
+    if opening.fields.is_empty() {
+        return None;
+    }
+    let held = "the body stands for what was sent: its decoded fields, with findings masked";
+    let fields: Map<String, Value> =
+        opening.fields.iter().map(|field| (field.path.to_string(), (&*field.value).into())).collect();
+    let text = Value::Object(fields).to_string();
+    Some((json!({ "mimeType": "application/json", "params": [], "text": text, "comment": held }), held))
+}
+
+/// What the bytes look like: the header that would say so is not recorded.
+fn mime_type(body: &[u8]) -> &'static str {
+    match body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => "application/json",
+        _ => "application/octet-stream",
+    }
+}
+
+fn url(flow: &FlowRecord) -> String {
+    let opening = &flow.opening;
+    match opening.kind {
+        FlowKind::Request => format!("{}://{}{}", opening.scheme, opening.authority, opening.path),
+        FlowKind::Tunnel => format!("https://{}/", opening.authority),
+    }
+}
+
+fn query(target: &str) -> Vec<Value> {
+    let Some((_, query)) = target.split_once('?') else { return Vec::new() };
+    let parameters = query.split('&').filter(|parameter| !parameter.is_empty()).map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        json!({ "name": name, "value": value })
+    });
+    parameters.collect()
+}
+
+/// A moment as the format wants it; the epoch for one that no calendar has.
+fn time(time_ms: i64) -> String {
+    let time = Timestamp::from_millisecond(time_ms).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
