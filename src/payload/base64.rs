@@ -3,7 +3,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::payload::json::looks_like_json;
+use crate::payload::{compressed, json::looks_like_json};
 
 /// Shortest base64 that is opened when it holds JSON: `eyJhIjox` is `{"a":1`. Nothing but JSON begins like that.
 const SHORTEST_JSON: usize = 8;
@@ -65,7 +65,7 @@ impl Candidate {
         self.length
     }
 
-    /// Appends what `raw` stands for to `out`, if that is JSON or other text; else `false` and nothing appended.
+    /// Appends what `raw` stands for to `out`, if that is JSON, other text or compressed; else `false` and nothing appended.
     pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>) -> bool {
         /// Characters that are decoded first, to turn away most of what is no text. Whole groups.
         const PROBE: usize = 32;
@@ -75,14 +75,16 @@ impl Candidate {
         let Ok(count) = engine.decode_slice(&raw[..raw.len().min(PROBE)], &mut probe) else {
             return false;
         };
-        if text_part(&probe[..count]).is_none() {
+        let is_packed = compressed::magic(&probe[..count]).is_some();
+        if !is_packed && text_part(&probe[..count]).is_none() {
             return false;
         }
         let start = out.len();
         let is_opened = engine.decode_vec(raw, out).is_ok()
-            && text_part(&out[start..]).is_some_and(|text| {
-                looks_like_json(text.as_bytes()) || text.len() >= SHORTEST_TEXT && is_readable(text)
-            });
+            && (is_packed && compressed::detect(&out[start..]).is_some()
+                || text_part(&out[start..]).is_some_and(|text| {
+                    looks_like_json(text.as_bytes()) || text.len() >= SHORTEST_TEXT && is_readable(text)
+                }));
         if !is_opened {
             out.truncate(start);
         }

@@ -8,9 +8,12 @@ use crate::{
     },
     payload::{
         base64::Candidate,
+        compressed::{self, Ended, Packing},
         escape::{Copy, unescape},
         json::{Ending, Walker, looks_like_json},
         percent,
+        shape::{self, Shape},
+        tags,
     },
 };
 
@@ -52,7 +55,21 @@ struct Strings {
     /// Values with escapes, and values that look like JSON without any.
     values: Vec<(NodeId, Range<usize>)>,
     base64: Vec<(NodeId, Range<usize>, Candidate)>,
+    packed: Vec<(NodeId, Range<usize>, Packing)>,
     percent: Vec<(NodeId, Range<usize>)>,
+    reversed: Vec<(NodeId, Range<usize>)>,
+    tags: Vec<(NodeId, Range<usize>)>,
+}
+
+/// How the strings of a text are escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escaping {
+    /// As in a form: percent escapes, and `+` for a space.
+    Form,
+    /// As in JSON.
+    Json,
+    /// Percent escapes alone, as in a path.
+    Percent,
 }
 
 impl Strings {
@@ -60,6 +77,8 @@ impl Strings {
     fn sort_in(&mut self, node: NodeId, range: Range<usize>, raw: &[u8]) {
         if let Some(candidate) = Candidate::of(raw) {
             self.base64.push((node, range, candidate));
+        } else if let Some(packing) = compressed::detect(raw) {
+            self.packed.push((node, range, packing));
         } else if percent::has_escape(raw) {
             self.percent.push((node, range));
         }
@@ -71,6 +90,9 @@ impl Strings {
             .or_else(|| first(&self.keys))
             .or_else(|| self.base64.first().map(|(node, ..)| *node))
             .or_else(|| first(&self.percent))
+            .or_else(|| self.packed.first().map(|(node, ..)| *node))
+            .or_else(|| first(&self.reversed))
+            .or_else(|| first(&self.tags))
     }
 }
 
@@ -104,28 +126,22 @@ impl Opened {
 /// Opens what strings hold: breadth first, text by text, so that the nodes of a text lie together.
 ///
 /// The strings of one text give at most one text of each kind: plain copies of values with escapes, the same of keys,
-/// what base64 holds, what percent escapes give. Those that look like JSON are walked where they stand; the rest is
-/// looked into again.
+/// what base64 holds, what was compressed, what percent escapes give. Those that look like JSON are walked where they
+/// stand; the rest is looked into again.
 pub(super) struct Opener {
-    builder: DocumentBuilder,
-    walker: Walker,
+    pub(super) builder: DocumentBuilder,
+    pub(super) walker: Walker,
     pending: VecDeque<Pending>,
     most_containers: u32,
     bytes_left: usize,
+    /// What the body is, and what a body that was compressed is inside.
+    shape: Shape,
+    /// Texts whose strings are not escaped as in JSON.
+    escapings: Vec<(TextId, Escaping)>,
 }
-
-/// Reads a JSON body and everything that its strings hold.
-pub(super) fn decode(prefix: &'static str, body: Bytes, budget: &Budget) -> Document {
-    let mut opener = Opener::new(prefix, body.clone(), budget);
-    let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-    opener.walker.walk(&mut opener.builder, &body, start..body.len(), NodeId::ROOT, Name::Static(""));
-    opener.finish()
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Opener {
-    fn new(prefix: &'static str, body: Bytes, budget: &Budget) -> Self {
+    pub(super) fn new(prefix: &'static str, body: Bytes, shape: Shape, budget: &Budget) -> Self {
         let pending = VecDeque::from([Pending { text: TextId::BODY, containers: 0, loose: Vec::new() }]);
         Self {
             builder: DocumentBuilder::new(prefix, body),
@@ -133,10 +149,44 @@ impl Opener {
             pending,
             most_containers: budget.containers,
             bytes_left: budget.opened_bytes.as_usize(),
+            shape,
+            escapings: Vec::new(),
         }
     }
 
-    fn finish(mut self) -> Document {
+    /// Adds a node to the current text, if the budget has one left; else notes that at its parent.
+    pub(super) fn push(
+        &mut self,
+        parent: NodeId,
+        name: Name,
+        kind: FieldKind,
+        span: Range<usize>,
+    ) -> Option<NodeId> {
+        if self.walker.nodes_left() == 0 {
+            if self.builder.document().fields().len() > 0 {
+                self.builder.gap(parent, NotInspected::NestingBudget);
+            }
+            return None;
+        }
+        self.walker.spend(1);
+        Some(self.builder.push(parent, name, kind, span))
+    }
+
+    /// Reads one value in JSON from the current text, as `name` of `parent`.
+    pub(super) fn walk(&mut self, bytes: &[u8], range: Range<usize>, parent: NodeId, name: Name) -> Ending {
+        self.walker.walk(&mut self.builder, bytes, range, parent, name)
+    }
+
+    /// Says how strings of the current text are escaped, when it is not as in JSON.
+    pub(super) fn set_escaping(&mut self, escaping: Escaping) {
+        self.escapings.push((self.builder.current_text(), escaping));
+    }
+
+    fn escaping(&self, text: TextId) -> Escaping {
+        self.escapings.iter().find(|(other, _)| *other == text).map_or(Escaping::Json, |(_, how)| *how)
+    }
+
+    pub(super) fn finish(mut self) -> Document {
         while let Some(pending) = self.pending.pop_front() {
             let bytes = self.builder.document().text_bytes(pending.text);
             let strings = self.collect(&pending, &bytes);
@@ -151,28 +201,46 @@ impl Opener {
             self.open_keys(&pending, &bytes, &strings.keys);
             self.open_base64(&pending, &bytes, &strings.base64);
             self.open_percent(&pending, &bytes, &strings.percent);
+            self.open_packed(&pending, &bytes, &strings.packed);
+            self.open_reversed(&pending, &bytes, &strings.reversed);
+            self.open_tags(&pending, &bytes, &strings.tags);
         }
         self.builder.finish()
     }
 
     fn collect(&self, pending: &Pending, bytes: &[u8]) -> Strings {
         let mut strings = Strings::default();
+        let document = self.builder.document();
         for (node, range) in &pending.loose {
-            strings.sort_in(*node, range.clone(), &bytes[range.clone()]);
+            if tags::is_tags(document.field(*node), &bytes[range.clone()]) {
+                strings.tags.push((*node, range.clone()));
+            } else {
+                strings.sort_in(*node, range.clone(), &bytes[range.clone()]);
+            }
         }
-        for field in self.builder.document().fields_in(pending.text) {
-            if let Name::EscapedKey { start, end } = field.name() {
+        for field in document.fields_in(pending.text) {
+            if let Name::EscapedKey { start, end } | Name::PercentKey { start, end } = field.name() {
                 strings.keys.push((field.id(), start as usize..end as usize));
             }
             match field.kind() {
                 FieldKind::EscapedString => strings.values.push((field.id(), field.span())),
-                // A static name is a container's own: what it holds is in `loose`, or was walked.
-                FieldKind::String if !matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {
+                // A static name with this mark is a container's own: what it holds is in `loose`, or was walked.
+                _ if matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {}
+                FieldKind::Bytes => {
+                    if let Some(packing) = compressed::detect(&bytes[field.span()]) {
+                        strings.packed.push((field.id(), field.span(), packing));
+                    }
+                }
+                FieldKind::String => {
                     let raw = &bytes[field.span()];
                     match raw.first() {
                         Some(b'{' | b'[') if looks_like_json(raw) => {
                             strings.values.push((field.id(), field.span()));
                         }
+                        Some(_) if self.shape.may_be_reversed(field, raw) => {
+                            strings.reversed.push((field.id(), field.span()));
+                        }
+                        Some(_) if tags::is_tags(field, raw) => strings.tags.push((field.id(), field.span())),
                         Some(_) => strings.sort_in(field.id(), field.span(), raw),
                         None => {}
                     }
@@ -208,6 +276,11 @@ impl Opener {
         strings: &[(NodeId, Range<usize>)],
     ) -> Option<(TextId, Walkable)> {
         let mut opened = Opened::default();
+        let unescape = match self.escaping(pending.text) {
+            Escaping::Form => percent::unescape_form,
+            Escaping::Json => unescape,
+            Escaping::Percent => percent::unescape,
+        };
         for (node, range) in strings {
             let start = opened.begin();
             let mut copy = Copy::at_end_of(&opened.bytes);
@@ -266,6 +339,70 @@ impl Opener {
         self.open_named(pending, opened, "!percent");
     }
 
+    fn open_packed(&mut self, pending: &Pending, bytes: &[u8], packed: &[(NodeId, Range<usize>, Packing)]) {
+        for packing in Packing::ALL {
+            let mut opened = Opened::default();
+            for (node, range, _) in packed.iter().filter(|(.., other)| *other == packing) {
+                let start = opened.begin();
+                let ended = packing.unpack(&bytes[range.clone()], &mut opened.bytes, self.bytes_left);
+                self.bytes_left -= (opened.bytes.len() - start).min(self.bytes_left);
+                match ended {
+                    Ended::Broken => self.builder.gap(*node, NotInspected::FormatBroken),
+                    Ended::Full => self.builder.gap(*node, NotInspected::DecodedTooLarge),
+                    Ended::Whole => {}
+                }
+                if opened.bytes.len() == start {
+                    opened.give_up();
+                    continue;
+                }
+                opened.end(start, *node, SpanMap::Whole(range.start as u32..range.end as u32));
+            }
+            self.open_named(pending, opened, packing.segment());
+        }
+    }
+
+    fn open_reversed(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in strings {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            let backwards: Vec<u8> = bytes[range.clone()].iter().rev().copied().collect();
+            let start = opened.begin();
+            if Candidate::of(&backwards).is_some_and(|it| it.decode(&backwards, &mut opened.bytes)) {
+                self.bytes_left -= opened.bytes.len() - start;
+                opened.end(start, *node, SpanMap::ReversedBase64 { end: range.end as u32 });
+            } else {
+                opened.give_up();
+            }
+        }
+        self.open_named(pending, opened, "!reversed-base64");
+    }
+
+    fn open_tags(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in strings {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            self.bytes_left -= range.len();
+            let start = opened.begin();
+            let mut copy = Copy::at_end_of(&opened.bytes);
+            copy.run(&mut opened.bytes, &bytes[range.clone()], range.start);
+            copy.end(&opened.bytes, range.end);
+            opened.end(start, *node, SpanMap::Pieces(copy.pieces));
+        }
+        let Some((text, opened)) = self.open_text(pending, opened, true) else {
+            return;
+        };
+        for (range, owner) in opened.segments {
+            tags::read(self, &opened.bytes, range, owner);
+        }
+        self.pending.push_back(Pending { text, containers: pending.containers + 1, loose: Vec::new() });
+    }
+
     /// Opens a text in which every segment has a node of its own, and is JSON or looked into again.
     fn open_named(&mut self, pending: &Pending, opened: Opened, name: &'static str) {
         let Some((text, opened)) = self.open_text(pending, opened, true) else {
@@ -273,13 +410,14 @@ impl Opener {
         };
         let mut loose = Vec::new();
         for (range, owner) in opened.segments {
-            if self.walker.nodes_left() == 0 {
-                self.builder.gap(owner, NotInspected::NestingBudget);
+            let is_text = compressed::detect(&opened.bytes[range.clone()]).is_none();
+            let kind = if is_text { FieldKind::String } else { FieldKind::Bytes };
+            let Some(node) = self.push(owner, Name::Static(name), kind, range.clone()) else {
                 break;
-            }
-            self.walker.spend(1);
-            let node = self.builder.push(owner, Name::Static(name), FieldKind::String, range.clone());
-            if !self.walk_json(&opened.bytes, range.clone(), node) {
+            };
+            let is_read = owner == NodeId::ROOT
+                && shape::read_inside(self, self.shape, &opened.bytes, range.clone(), node);
+            if !is_read && !self.walk_json(&opened.bytes, range.clone(), node) {
                 loose.push((node, range));
             }
         }
@@ -303,11 +441,22 @@ impl Opener {
 
     /// Adds what stands in `range` of the current text as `!json` of `owner`, if it is JSON.
     fn walk_json(&mut self, bytes: &[u8], range: Range<usize>, owner: NodeId) -> bool {
+        self.walk_if_json(bytes, range, owner, Name::Static("!json"))
+    }
+
+    /// As [`Opener::walk`], but adds nothing and says `false` when it is no JSON.
+    pub(super) fn walk_if_json(
+        &mut self,
+        bytes: &[u8],
+        range: Range<usize>,
+        owner: NodeId,
+        name: Name,
+    ) -> bool {
         if !looks_like_json(&bytes[range.clone()]) {
             return false;
         }
         let mark = self.builder.mark();
-        let ending = self.walker.walk(&mut self.builder, bytes, range, owner, Name::Static("!json"));
+        let ending = self.walker.walk(&mut self.builder, bytes, range, owner, name);
         let is_json = self.is_json(ending, mark);
         if !is_json {
             self.walker.refund(self.builder.document().fields().len() - mark.nodes());
