@@ -184,6 +184,7 @@ impl SpanMap {
                 let characters = base64_characters(range, offset);
                 end.saturating_sub(characters.end)..end.saturating_sub(characters.start)
             }
+            Self::Whole(whole) if range.is_empty() => whole.start..whole.start,
             Self::Whole(whole) => whole.clone(),
         }
     }
