@@ -102,8 +102,14 @@ impl Inspector {
     }
 
     /// Says whom a request is for.
+    ///
+    /// Cleartext to a third party that nobody asked to look at is none of our business, though it could be read.
     pub fn classify(&self, head: &RequestHead) -> Destination {
-        self.catalogue.classify(head)
+        let mut destination = self.catalogue.classify(head);
+        if destination.kind == DestinationKind::ThirdParty {
+            destination.inspected = self.intercepts(&head.authority);
+        }
+        destination
     }
 
     /// Walks one request from bytes to decision. `time_ms` is when its head arrived, since 1970.
@@ -121,8 +127,11 @@ impl Inspector {
         time_ms: i64,
         reason: Option<NotInspected>,
     ) -> FlowOpening {
-        let is_conversation = destination.kind == DestinationKind::Conversation;
-        let reason = reason.or(is_conversation.then_some(NotInspected::Conversation));
+        let reason = reason.or(match destination.kind {
+            _ if destination.inspected => None,
+            DestinationKind::Conversation => Some(NotInspected::Conversation),
+            _ => Some(NotInspected::NotIntercepted),
+        });
         walk::opening(id, head, destination, time_ms, reason)
     }
 

@@ -213,6 +213,20 @@ fn the_same_session_has_the_same_fingerprint_wherever_it_is_named() {
 }
 
 #[test]
+fn cleartext_to_a_third_party_is_not_looked_at_unless_it_was_asked_for() {
+    let mut inspector = inspector(Capture::Full);
+    let request = request("mcp.example.com:80", "/x", &[], CapturedBody::Streamed);
+
+    let destination = inspector.classify(&request.head);
+    let opening = inspector.observe(request.id, &request.head, &destination, TIME_MS, None);
+    inspector.intercepted.push(AuthorityPattern::parse("mcp.example.com").unwrap());
+
+    assert!(!destination.inspected);
+    assert_eq!(opening.not_inspected, Some(NotInspected::NotIntercepted));
+    assert!(inspector.classify(&request.head).inspected);
+}
+
+#[test]
 fn the_record_of_the_conversation_says_that_it_was_not_read() {
     let inspector = inspector(Capture::Full);
     let request = request("api.anthropic.com", "/v1/messages?beta=true", &[], CapturedBody::Streamed);

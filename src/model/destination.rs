@@ -49,6 +49,18 @@ crate::model::decision::words! {
     }
 }
 
+impl DestinationKind {
+    /// Whether a request must stay here when it cannot be recorded or looked at.
+    ///
+    /// The conversation, and what the client needs to work at all, goes on whatever happens to us.
+    pub const fn fails_closed(self) -> bool {
+        match self {
+            Self::Conversation | Self::Settings | Self::Updates => false,
+            Self::FeatureFlags | Self::Feedback | Self::Telemetry | Self::ThirdParty | Self::Unknown => true,
+        }
+    }
+}
+
 /// Whom a request is for, as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {

@@ -76,11 +76,7 @@ pub(crate) async fn drain(body: &mut Incoming, limit: ByteSize, time: Duration) 
         }
         true
     };
-    body_is_over(timeout(time, reading).await)
-}
-
-fn body_is_over<E>(result: Result<bool, E>) -> bool {
-    result.unwrap_or(false)
+    timeout(time, reading).await.unwrap_or(false)
 }
 
 /// A request's body on its way upstream: what was captured of it, then what is still to come.
@@ -100,15 +96,21 @@ pub(crate) struct RequestBody {
 pub(crate) struct Progress {
     bytes: Arc<AtomicU64>,
     complete: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Progress {
     pub(crate) fn new(bytes: Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self { bytes, complete: AtomicBool::new(false) })
+        Arc::new(Self { bytes, ..Self::default() })
     }
 
     pub(crate) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
+    }
+
+    /// Whether the client broke off while it was sending.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 }
 
@@ -167,10 +169,13 @@ impl Body for RequestBody {
         } else {
             self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))
         };
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => {
+                let count = frame.data_ref().map_or(0, Bytes::len);
+                self.progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Some(Err(_)) => self.progress.broken.store(true, Ordering::Release),
+            None => {}
         }
         self.note_end();
         Poll::Ready(frame)

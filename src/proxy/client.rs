@@ -125,11 +125,12 @@ where
     };
     let parts = connection.into_parts();
     let (held, mut stream) = parts.io.into_inner().into_parts();
+    if let Some((violation, true)) = link.gate.violation() {
+        refuse_head(&scope, start, violation, &mut stream).await;
+        return None;
+    }
     if let Err(error) = ended {
         debug!(%error, "a client connection ended");
-        if let Some((violation, true)) = link.gate.violation() {
-            refuse_head(&scope, start, violation, &mut stream).await;
-        }
         return None;
     }
     let Some(next) = link.take_next() else {

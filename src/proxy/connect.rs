@@ -86,7 +86,7 @@ pub(crate) async fn proceed(engine: Arc<Engine>, plan: Plan, client: Prefixed<Tc
         }
         Plan::Tunnel { upstream, mut flow } => {
             flow.status = Some(StatusCode::OK);
-            tunnel::tunnel(&engine, client, upstream, flow).await;
+            Box::pin(tunnel::tunnel(&engine, client, upstream, flow)).await;
         }
     }
 }

@@ -1,4 +1,7 @@
 //! One request: who it is for, what is in it, a record, and then its way upstream and back.
+//!
+//! Known losses, all hyper's: interim answers (103 Early Hints) are dropped, HTTP/1 trailer fields that no `Trailer` names
+//! or that no `TE: trailers` asked for are dropped, and fields of one name that stand apart are sent together.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,7 +12,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::{
@@ -31,7 +34,7 @@ use crate::{
         flow::{Flow, Start},
         headers, respond,
         services::{Forward, Inspected},
-        upstream::{Offer, Protocol, Route},
+        upstream::{Offer, Protocol, Route, Wire},
         websocket::Upgrade,
     },
 };
@@ -56,7 +59,12 @@ pub(crate) async fn exchange(
             return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
         }
     }
-    let response = walk(&scope, link.as_deref(), start, parts, body).await;
+    let is_http2 = parts.version == Version::HTTP_2;
+    let mut response = walk(&scope, link.as_deref(), start, parts, body).await;
+    if is_http2 {
+        // Says something in HTTP/1 only; HTTP/2 ends a stream by itself.
+        response.headers_mut().remove(CONNECTION);
+    }
     if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         reopen(link.as_deref());
     }
@@ -216,7 +224,7 @@ impl Step<'_> {
         let request = outgoing(parts, &route, upgrades, body);
         let (mut response, connection) = match self.engine.upstream.send(&route, request, &progress).await {
             Ok(answered) => answered,
-            Err(error) => return self.failed(flow, &error),
+            Err(error) => return self.failed(flow, &progress, &error),
         };
         flow.status = Some(response.status());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -251,11 +259,15 @@ impl Step<'_> {
     }
 
     /// No answer came: the other side failed, or the client sent what cannot be passed on.
-    fn failed(&self, mut flow: Flow, error: &UpstreamError) -> Response<ResponseBody> {
+    fn failed(&self, mut flow: Flow, progress: &Progress, error: &UpstreamError) -> Response<ResponseBody> {
         if let Some((violation, _)) = self.link.and_then(|link| link.gate.violation()) {
             flow.status = Some(StatusCode::BAD_REQUEST);
             flow.finish(Outcome::Refused, Some(violation.to_string()));
             return respond::closing(respond::text(StatusCode::BAD_REQUEST, &violation.to_string()));
+        }
+        if progress.is_broken() {
+            flow.finish(Outcome::ClientGone, Some("the request body broke off".to_owned()));
+            return respond::closing(respond::text(StatusCode::BAD_REQUEST, "the request body broke off"));
         }
         flow.status = Some(error.status());
         let outcome = match error {
@@ -408,23 +420,22 @@ fn target(uri: &Uri) -> String {
 fn plain_route(engine: &Engine, head: &RequestHead) -> Route {
     let wire = match head.scheme {
         Scheme::Http => engine.upstream.plain_wire(&head.authority),
-        Scheme::Https => crate::proxy::upstream::Wire::Tls,
+        Scheme::Https => Wire::Tls,
     };
-    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1 }
+    let named = engine.services.inspection.intercepts(&head.authority);
+    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1, named }
 }
 
 /// The request as it leaves: as it came, but for what is hop-by-hop.
 fn outgoing(mut parts: Parts, route: &Route, upgrades: bool, body: RequestBody) -> Request<RequestBody> {
     parts.extensions.remove::<OnUpgrade>();
+    headers::strip_request(&mut parts.headers, upgrades);
     if route.protocol == Protocol::Http2 {
         parts.uri = whole_uri(&parts.uri, route);
-    } else {
-        headers::strip_request(&mut parts.headers, upgrades);
-        if let Some(target) = parts.uri.path_and_query()
-            && parts.uri.scheme().is_some()
-        {
-            parts.uri = Uri::from(target.clone());
-        }
+    } else if let Some(target) = parts.uri.path_and_query()
+        && parts.uri.scheme().is_some()
+    {
+        parts.uri = Uri::from(target.clone());
     }
     Request::from_parts(parts, body)
 }
@@ -434,7 +445,7 @@ fn whole_uri(uri: &Uri, route: &Route) -> Uri {
     if uri.authority().is_some() {
         return uri.clone();
     }
-    let scheme = if route.wire == crate::proxy::upstream::Wire::Tls { Scheme::Https } else { Scheme::Http };
+    let scheme = if route.wire == Wire::Tls { Scheme::Https } else { Scheme::Http };
     let authority = route.authority.to_string();
     let text = authority.strip_suffix(&format!(":{}", scheme.default_port())).unwrap_or(&authority);
     Uri::builder()

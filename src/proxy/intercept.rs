@@ -41,10 +41,16 @@ pub(crate) async fn intercept(
     };
     let client = Prefixed::new(buffer.freeze(), stream);
     match spoken {
-        Ok(Spoken::Tls) => Box::pin(end_tls(engine, authority, dialled, start, client)).await,
-        Ok(Spoken::Http1) => serve_plain(engine, authority, Protocol::Http1, dialled, client).await,
-        Ok(Spoken::Http2) => serve_plain(engine, authority, Protocol::Http2, dialled, client).await,
-        Ok(Spoken::Unknown) => pass_unknown(&engine, &authority, dialled, start, client).await,
+        Ok(Spoken::Tls) => {
+            // Boxed stage by stage, so that an idle connection does not keep the room of its handshake.
+            let ended = Box::pin(end_tls(&engine, authority, dialled, start, client)).await;
+            if let Some((site, stream)) = ended {
+                Box::pin(serve(engine, site, stream)).await;
+            }
+        }
+        Ok(Spoken::Http1) => Box::pin(serve_plain(engine, authority, Protocol::Http1, dialled, client)).await,
+        Ok(Spoken::Http2) => Box::pin(serve_plain(engine, authority, Protocol::Http2, dialled, client)).await,
+        Ok(Spoken::Unknown) => Box::pin(pass_unknown(&engine, &authority, dialled, start, client)).await,
         // Opened ahead of need and never used: nothing was said, nothing is recorded.
         Ok(Spoken::Nothing) | Err(_) => {}
     }
@@ -52,14 +58,15 @@ pub(crate) async fn intercept(
 
 /// Ends TLS: asks the other side first what it speaks, then answers the client with that.
 async fn end_tls(
-    engine: Arc<Engine>,
+    engine: &Engine,
     authority: Authority,
     dialled: Option<Stream>,
     start: Start,
     client: Stream,
-) {
+) -> Option<(Site, Box<TlsStream<Stream>>)> {
     let refuse = |reason, why: String| {
         engine.record_failure(Some(&authority), start, reason, Outcome::Refused, why);
+        None
     };
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), client);
     let handshake = match timeout(engine.limits.head_time, &mut acceptor).await {
@@ -69,18 +76,18 @@ async fn end_tls(
     };
     let hello = handshake.client_hello();
     if let Err(name) = agrees(&hello, authority.host()) {
-        refuse(None, format!("CONNECT names {}, but TLS names {name}", authority.host()));
-        return close_with(handshake.io, UNRECOGNISED_NAME).await;
+        close_with(handshake.io, UNRECOGNISED_NAME).await;
+        return refuse(None, format!("CONNECT names {}, but TLS names {name}", authority.host()));
     }
     let offer = hello.alpn().map_or(Offer::Nothing, Offer::from_client);
     let certificate = match engine.services.leaves.certificate(authority.host()) {
         Ok(certificate) => certificate,
         Err(error) => {
-            refuse(None, error.to_string());
-            return close_with(handshake.io, INTERNAL_ERROR).await;
+            close_with(handshake.io, INTERNAL_ERROR).await;
+            return refuse(None, error.to_string());
         }
     };
-    let (protocol, broken) = match choose(&engine, &authority, offer, dialled).await {
+    let (protocol, broken) = match choose(engine, &authority, offer, dialled).await {
         Ok(protocol) => (protocol, None),
         Err(error) => (offer.fallback(), Some(error)),
     };
@@ -93,9 +100,9 @@ async fn end_tls(
         }
         Err(_) => return refuse(None, "the TLS handshake took too long".to_owned()),
     };
-    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
+    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer, named: true };
     let site = Site { authority, scheme: Scheme::Https, route: Arc::new(route), broken: Mutex::new(broken) };
-    Box::pin(serve(engine, protocol, site, Box::new(stream))).await;
+    Some((site, Box::new(stream)))
 }
 
 /// What is spoken with the client: what the other side chose of what the client offers.
@@ -115,7 +122,8 @@ async fn choose(
     engine.upstream.secure(authority, offer, dialled).await
 }
 
-async fn serve(engine: Arc<Engine>, protocol: Protocol, site: Site, stream: Box<TlsStream<Stream>>) {
+async fn serve(engine: Arc<Engine>, site: Site, stream: Box<TlsStream<Stream>>) {
+    let protocol = site.route.protocol;
     let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
     match protocol {
         Protocol::Http1 => {
@@ -135,8 +143,13 @@ async fn serve_plain(
     dialled: Option<Stream>,
     client: Stream,
 ) {
-    let route =
-        Arc::new(Route { authority: authority.clone(), wire: Wire::Plain, protocol, offer: Offer::Nothing });
+    let route = Arc::new(Route {
+        authority: authority.clone(),
+        wire: Wire::Plain,
+        protocol,
+        offer: Offer::Nothing,
+        named: true,
+    });
     let kept = match dialled {
         Some(dialled) => engine.upstream.keep_plain(&route, dialled).await,
         None => Ok(()),
@@ -145,11 +158,11 @@ async fn serve_plain(
     let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
     match protocol {
         Protocol::Http1 => {
-            if let Some((Next::Upgrade(upgrade), stream)) = Box::pin(serve_http1(scope, client)).await {
+            if let Some((Next::Upgrade(upgrade), stream)) = serve_http1(scope, client).await {
                 websocket::relay(&engine, upgrade, stream).await;
             }
         }
-        Protocol::Http2 => Box::pin(serve_http2(scope, client)).await,
+        Protocol::Http2 => serve_http2(scope, client).await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The proxy: sockets, TLS and HTTP. Takes a client's connection to where it wants to go, and shows what policy
 //! names to the services it was given; it decodes nothing, decides nothing and stores nothing itself.
 //!
-//! The walk: [`listener`] accepts, [`client`] serves the proxy's own HTTP, [`connect`] opens a tunnel, [`sniff`] looks
-//! at its first bytes, [`intercept`] ends TLS, [`exchange`] takes one request through inspection and audit to
-//! [`upstream`] and streams the answer back; [`tunnel`] passes everything else through unread. [`framing`] stands
+//! The walk: `listener` accepts, `client` serves the proxy's own HTTP, `connect` opens a tunnel, `sniff` looks
+//! at its first bytes, `intercept` ends TLS, `exchange` takes one request through inspection and audit to
+//! `upstream` and streams the answer back; `tunnel` passes everything else through unread. `framing` stands
 //! in front of each HTTP/1 parser and refuses what two parsers could read in two ways.
 
 mod body;

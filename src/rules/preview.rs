@@ -43,9 +43,9 @@ fn email(value: &[u8]) -> Option<String> {
     let text = printable(value)?;
     let (local, domain) = text.rsplit_once('@')?;
     let (host, tld) = domain.rsplit_once('.')?;
-    let budget = (text.len() / 4).min(SHOWN);
-    let initials = 2_usize;
-    let tld = if initials + tld.len() <= budget.max(5) && tld.len() <= 3 { tld } else { "***" };
+    /// In a short address the ending would be most of what there is to know.
+    const SHORT: usize = 12;
+    let tld = if tld.len() <= 3 && text.len() >= SHORT { tld } else { "***" };
     let initial =
         |part: &str| if part.len() > 1 { part.get(..1).unwrap_or("").to_owned() } else { String::new() };
     Some(format!("{}***@{}***.{tld}", initial(local), initial(host)))

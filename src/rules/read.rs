@@ -98,7 +98,7 @@ pub(super) fn read(source: &Source) -> Result<Pack, RuleError> {
         None => Defaults::default(),
     };
     let rules = top
-        .tables("rule", |table| describe(table), RULE_KEYS)?
+        .tables("rule", describe, RULE_KEYS)?
         .iter()
         .map(|table| read_rule(table, &defaults, &name))
         .collect::<Result<_, _>>()?;

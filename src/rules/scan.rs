@@ -15,7 +15,7 @@ use crate::{
     rules::{
         Rule, RuleSet,
         spec::{Allowed, Kind, Shape},
-        validators,
+        validators::{self, Candidate},
     },
 };
 
@@ -302,12 +302,21 @@ pub(super) fn judge_value(rule: &Rule, value: &[u8], before: &[u8]) -> Option<Co
     if value.is_empty() || rule.unless_value.iter().any(|other| other.as_bytes() == value) {
         return None;
     }
-    if !rule.checks.iter().all(|check| check.passes(value, before)) || is_allowed(rule, value) {
+    let candidate = Candidate { value, variable: without_anchor(rule, value), before };
+    if !rule.checks.iter().all(|check| check.passes(candidate)) || is_allowed(rule, value) {
         return None;
     }
     let grade =
-        rule.grades.iter().filter(|(check, _)| check.passes(value, before)).map(|(_, grade)| *grade).max();
+        rule.grades.iter().filter(|(check, _)| check.passes(candidate)).map(|(_, grade)| *grade).max();
     Some(grade.map_or(rule.confidence, |grade| grade.max(rule.confidence)))
+}
+
+/// What varies between values: a fixed prefix adds nothing to variety.
+fn without_anchor<'v>(rule: &Rule, value: &'v [u8]) -> &'v [u8] {
+    let Kind::Value(shape) = &rule.kind else { return value };
+    let longest =
+        shape.anchors.iter().filter(|anchor| value.starts_with(anchor.as_bytes())).map(|anchor| anchor.len());
+    &value[longest.max().unwrap_or(0)..]
 }
 
 fn is_allowed(rule: &Rule, value: &[u8]) -> bool {

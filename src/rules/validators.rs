@@ -80,14 +80,15 @@ impl Check {
         })
     }
 
-    /// Whether `value` passes. `before` is the text that leads up to it.
-    pub(super) fn passes(self, value: &[u8], before: &[u8]) -> bool {
+    /// Whether a value passes.
+    pub(super) fn passes(self, candidate: Candidate<'_>) -> bool {
+        let Candidate { value, variable, before } = candidate;
         match self {
             Self::CardIin => card_iin(value),
-            Self::Distinct(least) => distinct(value) >= least,
+            Self::Distinct(least) => distinct(variable) >= least,
             Self::E164Length => (8..=15).contains(&digits(value).count()),
             Self::EmailTld => email_tld(value),
-            Self::Entropy(least) => entropy(value) >= least,
+            Self::Entropy(least) => entropy(variable) >= least,
             Self::GithubCrc32 => github_crc32(value),
             Self::Iban => iban(value),
             Self::Ipv4 => text(value).is_some_and(|text| text.parse::<Ipv4Addr>().is_ok()),
@@ -97,6 +98,17 @@ impl Check {
             Self::NotVersion => not_version(value, before),
         }
     }
+}
+
+/// A value that is to be checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<'a> {
+    /// The whole value.
+    pub(super) value: &'a [u8],
+    /// The value without the anchor that it begins with.
+    pub(super) variable: &'a [u8],
+    /// The text that leads up to it.
+    pub(super) before: &'a [u8],
 }
 
 /// Parses an address for allow lists.
@@ -392,7 +404,12 @@ mod tests {
     use super::*;
 
     fn passes(check: &str, value: &str) -> bool {
-        Check::parse(check).unwrap().passes(value.as_bytes(), b"")
+        check_after("", check, value)
+    }
+
+    fn check_after(before: &str, check: &str, value: &str) -> bool {
+        let (value, before) = (value.as_bytes(), before.as_bytes());
+        Check::parse(check).unwrap().passes(Candidate { value, variable: value, before })
     }
 
     #[test]
@@ -443,13 +460,13 @@ mod tests {
 
     #[test]
     fn versions_are_told_from_addresses() {
-        let check = Check::NotVersion;
-        assert!(check.passes(b"10.42.7.19", b"connect "));
-        assert!(check.passes(b"10.42.7.19", b"https://"));
-        assert!(!check.passes(b"10.42.7.19", b"version "));
-        assert!(!check.passes(b"10.42.7.19", br#"{"appVersion": ""#));
-        assert!(!check.passes(b"120.0.6099.1", b"Chrome/"));
-        assert!(!check.passes(b"1.2.3.4", b"connect "));
+        let passes = |before, value| check_after(before, "not-version", value);
+        assert!(passes("connect ", "10.42.7.19"));
+        assert!(passes("https://", "10.42.7.19"));
+        assert!(!passes("version ", "10.42.7.19"));
+        assert!(!passes(r#"{"appVersion": ""#, "10.42.7.19"));
+        assert!(!passes("Chrome/", "120.0.6099.1"));
+        assert!(!passes("connect ", "1.2.3.4"));
     }
 
     #[test]

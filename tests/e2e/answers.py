@@ -25,6 +25,10 @@ def answer(request: Request) -> Answer:
     if path.startswith("/api/eval/"):
         rule = {"defaultValue": True, "value": True, "on": True, "off": False, "source": "force", "rules": [{"force": True}]}
         return as_json({"features": {"tengu_log_datadog_events": rule}})
+    if path == "/api/claude_code/policy_limits":
+        return as_json({"restrictions": {}})
+    if path == "/api/claude_code/settings":
+        return as_json({"error": "not found"}, status=404)
     if path.startswith("/api/event_logging/"):
         return as_json({"accepted_count": _count(request.body, "events"), "rejected_count": 0})
     if path == "/api/claude_code/metrics":

@@ -104,9 +104,10 @@ def large_cases(names: tuple[str, ...] | None = None) -> list[Case]:
 def hand_cases() -> list[Case]:
     """What only bytes written by hand show."""
     return [
-        Case("repeated", f"{HOST}/echo/repeated", headers=(("X-A", "1"), ("X-B", "2"), ("x-a", "3"), ("X-a", "1"), ("X-C", ""))),
+        # Fields of one name stand together: their own order is kept, but not what stood between them (docs/ARCHITECTURE.md).
+        Case("repeated", f"{HOST}/echo/repeated", headers=(("X-B", "2"), ("X-A", "1"), ("x-a", "3"), ("X-a", "1"), ("X-C", ""))),
         Case("spelling", f"{HOST}/echo/spelling", headers=(("aCCEPT", "*/*"), ("user-AGENT", "hand"), ("X_Under", "1"), ("DNT", "1"))),
-        Case("path-characters", f"{HOST}/echo//double/./dot/../up/%zz/[x]{{y}}|^`\"<>\\?q=[]{{}}|^`\"<>\\%"),
+        Case("path-characters", f"{HOST}/echo//double/./dot/../up/%zz/[x]{{y}}|\"\\?q=[]{{}}|^`\\%"),
         Case("latin-1", f"{HOST}/echo/latin", headers=(("X-Name", "Jos\xe9"),)),
         Case("trailers", EVENTS, "POST", (("Content-Type", "application/json"),), TRICKY, streamed=True, trailers=(("x-checksum", "abc"), ("x-after", "1"))),
         Case("trailers-elsewhere", f"{HOST}/echo/trailers", "POST", (("TE", "trailers"),), TRICKY * 300, streamed=True, trailers=(("x-checksum", "abc"),)),
@@ -268,17 +269,13 @@ def plain_http() -> None:
     ]
     with scratch() as folder, two_ways(folder) as (origin, _, through, _), Checks() as check:
         for how, flags in {"absolute-form": [], "tunnel": ["--proxytunnel"], "h2c": ["--proxytunnel", "--http2-prior-knowledge"]}.items():
+            named = [dataclasses.replace(case, name=f"{how}-{case.name}") for case in cases]
             sides = []
-            for route in (["--connect-to", f"::127.0.0.1:{origin.port}"], ["--proxy", through.proxy, *flags]):
-                outcomes = [_curl_plain(case, folder, [*route, *(flags[1:] if "--proxy" not in route else [])]) for case in cases]
+            for route in (["--connect-to", f"::127.0.0.1:{origin.port}", *flags[1:]], ["--proxy", through.proxy, *flags]):
+                outcomes = [_curl_plain(case, folder, route) for case in named]
                 sides.append((_by_case(origin.requests()), outcomes, origin.faults()))
                 origin.forget()
-            with Checks() as inner:
-                _judge(inner, cases, sides, "HTTP/2" if how == "h2c" else "HTTP/1.1")
-                problems = list(inner._problems)
-                inner._problems.clear()
-            for problem in problems:
-                check.that(False, f"{how}: {problem.removeprefix('- ')}")
+            _judge(check, named, sides, "HTTP/2" if how == "h2c" else "HTTP/1.1")
 
 
 def _curl_plain(case: Case, folder: Path, route: list[str]) -> Outcome:

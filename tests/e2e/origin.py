@@ -8,6 +8,7 @@ What is answered is a function of its own (`answers.py`), which a test may overr
 
 import contextlib
 import fnmatch
+import select
 import socket
 import ssl
 import threading
@@ -392,7 +393,9 @@ def _write_http1(stream: socket.socket, request: Request, answer: Answer, keep: 
 
 
 class _Http2:
-    """One HTTP/2 connection. One thread reads; each answer is written by a thread of its own."""
+    """One HTTP/2 connection. Answers are written by threads of their own, but only `serve` touches the socket: a TLS
+    socket must not be read and written at the same time.
+    """
 
     def __init__(self, origin: Origin, stream: socket.socket, about: dict):
         self._origin, self._stream, self._about = origin, stream, about
@@ -410,31 +413,67 @@ class _Http2:
         self._open: dict[int, tuple[Request, list[bytes]]] = {}
         self._gone: set[int] = set()
         self._closed = False
+        self._wake_reader, self._wake_writer = socket.socketpair()
 
     def serve(self) -> None:
+        """Reads and writes until the peer goes away."""
         with self._state:
             self._h2.initiate_connection()
             self._h2.increment_flow_control_window(H2_WINDOW_BYTES)
-            self._flush()
+        self._stream.setblocking(False)
+        # A full pipe has woken `serve` already.
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
         try:
-            while data := self._stream.recv(256 * 1024):
-                with self._state:
-                    events = self._h2.receive_data(data)
-                    for event in events:
-                        self._on(event)
-                    self._flush()
-                    self._state.notify_all()
+            while self._turn():
+                pass
         finally:
             with self._state:
                 self._closed = True
-                with contextlib.suppress(OSError):
-                    self._flush()
                 self._state.notify_all()
+            self._wake_reader.close()
+            self._wake_writer.close()
+
+    def _turn(self) -> bool:
+        """Writes what there is to write, then reads what has come; `False` at the end."""
+        with self._state:
+            waiting = self._h2.data_to_send()
+        while waiting:
+            try:
+                waiting = waiting[self._stream.send(waiting) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                select.select([], [self._stream], [], 1)
+            except ssl.SSLWantReadError:
+                select.select([self._stream], [], [], 1)
+        if not (isinstance(self._stream, ssl.SSLSocket) and self._stream.pending()):
+            ready, _, _ = select.select([self._stream, self._wake_reader], [], [], 120)
+            if not ready:
+                return False
+            if self._wake_reader in ready:
+                self._wake_reader.recv(4096)
+            if self._stream not in ready:
+                return True
+        try:
+            data = self._stream.recv(256 * 1024)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        if not data:
+            return False
+        with self._state:
+            try:
+                for event in self._h2.receive_data(data):
+                    self._on(event)
+            except h2.exceptions.ProtocolError:
+                with contextlib.suppress(OSError):
+                    self._stream.send(self._h2.data_to_send())
+                raise
+            self._state.notify_all()
+        return True
 
     def _flush(self) -> None:
-        data = self._h2.data_to_send()
-        if data:
-            self._stream.sendall(data)
+        """Has `serve` write what is waiting."""
+        with contextlib.suppress(OSError):
+            self._wake_writer.send(b"!")
 
     def _on(self, event: object) -> None:
         match event:

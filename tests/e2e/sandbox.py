@@ -62,7 +62,7 @@ class Sandbox:
     def __init__(self, auth: Auth):
         self.auth = auth
         self.identity = Identity()
-        self.folder = Path(tempfile.mkdtemp(prefix="plainsight-e2e-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="sandbox-e2e-"))
         self.home, self.work, self.temporary = (self.folder / name for name in ("home", "work", "tmp"))
         for folder in (self.home / ".claude", self.work, self.temporary):
             folder.mkdir(parents=True)

@@ -72,12 +72,16 @@ async function byHttp2(request) {
     const parts = [];
     stream.on('response', (fields) => { headers = fields; });
     stream.on('data', (part) => parts.push(part));
-    stream.on('end', () => resolve({
-      status: headers[':status'],
-      headers: Object.entries(headers).filter(([name]) => !name.startsWith(':')).map(([name, value]) => [name, String(value)]),
-      body: digest(Buffer.concat(parts)),
-    }));
+    stream.on('end', () => {
+      if (!headers) return;
+      resolve({
+        status: headers[':status'],
+        headers: Object.entries(headers).filter(([name]) => !name.startsWith(':')).map(([name, value]) => [name, String(value)]),
+        body: digest(Buffer.concat(parts)),
+      });
+    });
     stream.on('error', reject);
+    stream.on('close', () => reject(new Error('the stream closed before the answer was complete')));
   });
   if (request.bodyFile) stream.end(fs.readFileSync(request.bodyFile));
   const outcome = await Promise.race([answered, failed]);
@@ -100,10 +104,15 @@ const ways = {
 };
 const outcomes = [];
 for (const request of job.requests) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${job.timeoutSecs} s`)), job.timeoutSecs * 1000);
+  });
   try {
-    outcomes.push({ name: request.name, ...await ways[job.way](request) });
+    outcomes.push({ name: request.name, ...await Promise.race([ways[job.way](request), late]) });
   } catch (error) {
     outcomes.push({ name: request.name, error: `${error}${error.cause ? `: ${error.cause}` : ''}` });
   }
+  clearTimeout(timer);
 }
-process.stdout.write(JSON.stringify(outcomes));
+process.stdout.write(JSON.stringify(outcomes), () => process.exit(0));

@@ -27,7 +27,7 @@ from clients import tool, undici
 
 # Name of the header field that says which case a request belongs to.
 CASE_HEADER = "X-E2E-Case"
-SEND_TIMEOUT_SECS = 60
+SEND_TIMEOUT_SECS = 20
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,18 @@ def node(way: Way, cases: list[Case], folder: Path, how: str) -> list[dict]:
             file.write_bytes(case.body)
             entry["bodyFile"] = str(file)
         described.append(entry)
-    job = {"proxy": way.proxy, "ca": str(way.ca), "undici": str(undici()), "way": how, "requests": described}
-    done = subprocess.run(
-        [tool("node"), str(Path(__file__).with_name("senders.mjs"))],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        timeout=2 * SEND_TIMEOUT_SECS,
-    )
+    job = {"proxy": way.proxy, "ca": str(way.ca), "timeoutSecs": SEND_TIMEOUT_SECS, "undici": str(undici()), "way": how, "requests": described}
+    try:
+        done = subprocess.run(
+            [tool("node"), str(Path(__file__).with_name("senders.mjs"))],
+            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=(1 + len(cases)) * SEND_TIMEOUT_SECS,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"node did not end: {late}") from late
     assert done.returncode == 0, f"node exit {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout)
 

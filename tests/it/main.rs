@@ -1,6 +1,6 @@
 //! The integration tests: the real engine between a local client and a local origin, and the laws of the sources.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::panic, clippy::unwrap_used)]
 
 mod layering;
 mod proxy_basics;

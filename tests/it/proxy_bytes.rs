@@ -23,7 +23,7 @@ async fn a_request_arrives_byte_for_byte() {
     for path in ["/echo", "/telemetry/echo"] {
         let head = format!(
             "POST {path}?q=a%20b&c=%C3%A9&&x HTTP/1.1\r\nhOsT: api.example.test\r\nX-First: 1\r\nACCEPT: */*\r\nx-dup: a\r\n\
-             X-Dup: b\r\nAccept-Encoding: gzip, br\r\nX-Empty: \r\nUser-Agent: t/1 (x; y)\r\nContent-Length: 5\r\n\r\n"
+             X-Dup: b\r\nAccept-Encoding: gzip, br\r\nX-Empty:\r\nUser-Agent: t/1 (x; y)\r\nContent-Length: 5\r\n\r\n"
         );
 
         let answer = client.ask(format!("{head}h\u{0}\r\n!")).await;
@@ -240,4 +240,30 @@ async fn http_1_0_stays_http_1_0() {
     assert_eq!(answer.status, 200);
     assert_eq!(client.alpn(), None);
     assert_eq!(origin.seen().pop().unwrap().head, "GET /echo HTTP/1.0\r\nX-A: 1\r\n\r\n");
+}
+
+#[tokio::test]
+async fn large_bodies_pass_unchanged_over_http2() {
+    let (origin, mut setup) = setup(&["h2"]).await;
+    setup.config.limits.body = ByteSize::mebibytes(4);
+    let proxy = setup.start().await;
+    let client = Client::tls(&proxy, "api.example.test:443", &["h2"]).await;
+    let mut sender = h2_client(client.stream.into_inner()).await;
+    let body: Bytes = (0..6_000_000_u32).map(|number| (number % 251) as u8).collect();
+    for (path, length) in
+        [("/echo", 6_000_000), ("/telemetry/echo", 3_000_000), ("/telemetry/echo", 6_000_000)]
+    {
+        let sent = body.slice(..length);
+        let request = Request::post(format!("https://api.example.test{path}"))
+            .body(Full::new(sent.clone()).map_err(|never| match never {}).boxed())
+            .unwrap();
+
+        let answer =
+            sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+
+        assert!(answer == sent && origin.seen().pop().unwrap().body == sent);
+    }
+    let captured = proxy.inspection.captured.lock().unwrap();
+    assert!(matches!(&captured[0].body, CapturedBody::Complete(bytes) if bytes.len() == 3_000_000));
+    assert!(matches!(&captured[1].body, CapturedBody::OverLimit(_)));
 }

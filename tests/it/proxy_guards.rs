@@ -209,3 +209,35 @@ async fn expect_continue_is_not_answered_when_the_head_is_refused() {
 
     assert!(head.starts_with("HTTP/1.1 421 ") && head.contains("connection: close"), "{head}");
 }
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up_and_an_idle_connection_is_not() {
+    let (_origin, mut setup) = setup(&["http/1.1"]).await;
+    setup.config.limits.head_time = std::time::Duration::from_millis(200);
+    let proxy = setup.start().await;
+    let mut idle = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let request = "GET / HTTP/1.1\r\nHost: api.example.test\r\n\r\n";
+    assert_eq!(idle.ask(request).await.status, 200);
+    let mut slow = Client::plain(proxy.address).await;
+
+    slow.send("GET http://a.test/ HTTP/1.1\r\nX: ").await;
+
+    assert_eq!(slow.answer("GET").await.status, 408);
+    assert_eq!(idle.ask(request).await.status, 200);
+    assert_eq!(
+        proxy.audit.closed(3).await.iter().filter(|r| r.closing().outcome == Outcome::Refused).count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_head_without_end_in_size_is_refused() {
+    let (_origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    client.send(format!("GET / HTTP/1.1\r\nHost: api.example.test\r\nX: {}", "x".repeat(65 * 1024))).await;
+
+    assert_eq!(client.answer("GET").await.status, 431);
+    assert!(client.is_closed().await);
+}

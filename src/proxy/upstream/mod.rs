@@ -49,6 +49,8 @@ pub(crate) struct Route {
     pub(crate) protocol: Protocol,
     /// What TLS offers when a new connection is made.
     pub(crate) offer: Offer,
+    /// Policy names the authority, so that it may be anywhere.
+    pub(crate) named: bool,
 }
 
 /// Everything that reaches out.
@@ -114,7 +116,7 @@ impl Upstream {
         if offer == Offer::Both {
             self.pool.remember(authority, protocol);
         }
-        let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
+        let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer, named: true };
         let sender = handshake(authority, protocol, stream).await?;
         self.pool.put(&route, sender);
         Ok(protocol)
@@ -140,7 +142,8 @@ impl Upstream {
         }
         let mut reused = true;
         loop {
-            let sender = match self.pool.take(route).await.filter(|_| reused) {
+            let pooled = if reused { self.pool.take(route).await } else { None };
+            let sender = match pooled {
                 Some(sender) => sender,
                 None => {
                     reused = false;
@@ -186,7 +189,6 @@ impl Upstream {
     }
 
     async fn open(&self, route: &Route) -> Result<Sender, UpstreamError> {
-        let authority = &route.authority;
         if route.protocol == Protocol::Http2 {
             // One at a time: the first connection serves all who wait for it.
             let dialling = self.pool.dialling(route);
@@ -199,7 +201,6 @@ impl Upstream {
             self.pool.put(route, Sender::Http2(shared.clone()));
             return Ok(sender);
         }
-        let _ = authority;
         self.open_unshared(route).await
     }
 
@@ -207,7 +208,7 @@ impl Upstream {
         let authority = &route.authority;
         match route.wire {
             Wire::Plain => {
-                let stream = self.dialer.tunnel(authority, false).await?;
+                let stream = self.dialer.tunnel(authority, route.named).await?;
                 handshake(authority, route.protocol, stream).await
             }
             Wire::Proxied => {
@@ -215,7 +216,7 @@ impl Upstream {
                 handshake(authority, route.protocol, stream).await
             }
             Wire::Tls => {
-                let stream = self.dialer.tunnel(authority, true).await?;
+                let stream = self.dialer.tunnel(authority, route.named).await?;
                 let offer = match (route.offer, route.protocol) {
                     (Offer::Nothing, _) => Offer::Nothing,
                     (_, Protocol::Http1) => Offer::Http1,

@@ -61,6 +61,16 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    fn is_usable(&self, time: Duration) -> bool {
+        let closed = match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        };
+        !closed && self.since.elapsed() < time
+    }
+}
+
 impl Pool {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
@@ -92,15 +102,14 @@ impl Pool {
         let slot = slots.get_mut(&key(route))?;
         while let Some(last) = slot.idle.last_mut() {
             match &mut last.sender {
-                Sender::Http2(sender) if !sender.is_closed() => {
+                Sender::Http2(sender) if !sender.is_closed() && last.since.elapsed() < self.time => {
                     last.since = Instant::now();
                     return Some(Sender::Http2(sender.clone()));
                 }
-                sender => {
-                    let closed = is_closed(sender);
+                _ => {
                     let idle = slot.idle.pop()?;
                     *count -= 1;
-                    if !closed {
+                    if matches!(idle.sender, Sender::Http1(_)) && idle.is_usable(self.time) {
                         return Some(idle.sender);
                     }
                 }
@@ -153,7 +162,7 @@ impl Pool {
     pub(crate) fn has_live_for(&self, authority: &Authority, protocol: Protocol) -> bool {
         let key = Key { authority: authority.clone(), wire: Wire::Tls, protocol };
         let state = self.state();
-        state.slots.get(&key).is_some_and(|slot| slot.idle.iter().any(|idle| !is_closed(&idle.sender)))
+        state.slots.get(&key).is_some_and(|slot| slot.idle.iter().any(|idle| idle.is_usable(self.time)))
     }
 
     /// What `authority` chose when it could choose.
@@ -172,19 +181,19 @@ impl Pool {
 
     /// Drops what is closed or has been idle for too long.
     pub(crate) fn reap(&self) {
-        self.retain(|idle, time| !is_closed(&idle.sender) && idle.since.elapsed() < time);
+        self.retain(|idle| idle.is_usable(self.time));
     }
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
-        self.retain(|_, _| false);
+        self.retain(|_| false);
     }
 
-    fn retain(&self, keep: impl Fn(&Idle, Duration) -> bool) {
+    fn retain(&self, keep: impl Fn(&Idle) -> bool) {
         let mut state = self.state();
         let State { slots, count, .. } = &mut *state;
         slots.retain(|_, slot| {
-            slot.idle.retain(|idle| keep(idle, self.time));
+            slot.idle.retain(&keep);
             !slot.idle.is_empty() || Arc::strong_count(&slot.dialling) > 1
         });
         *count = slots.values().map(|slot| slot.idle.len()).sum();
@@ -223,13 +232,6 @@ impl Return {
 
 fn key(route: &Route) -> Key {
     Key { authority: route.authority.clone(), wire: route.wire, protocol: route.protocol }
-}
-
-fn is_closed(sender: &Sender) -> bool {
-    match sender {
-        Sender::Http1(sender) => sender.is_closed(),
-        Sender::Http2(sender) => sender.is_closed(),
-    }
 }
 
 /// A scan, but over as many as the pool may hold, and only when it is full.

@@ -15,7 +15,7 @@ use plainsight::{
     proxy::{Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, Opened},
 };
 
-/// Intercepts every host but those that end in `.tunnel`; inspects paths that begin with `/telemetry`.
+/// Intercepts every host but those that end in `.tunnel` and link-local addresses; inspects paths that begin with `/telemetry`.
 #[derive(Default)]
 pub struct FakeInspection {
     pub captured: Mutex<Vec<CapturedRequest>>,
@@ -24,7 +24,8 @@ pub struct FakeInspection {
 
 impl Inspection for FakeInspection {
     fn intercepts(&self, authority: &Authority) -> bool {
-        !authority.host().to_string().ends_with(".tunnel")
+        let host = authority.host().to_string();
+        !host.ends_with(".tunnel") && !host.starts_with("169.254.")
     }
 
     fn classify(&self, head: &RequestHead) -> Destination {

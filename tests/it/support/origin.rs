@@ -274,7 +274,7 @@ async fn answer_h2(
         "/trailers-only" => Vec::new(),
         _ => vec![Ok(Frame::data(body))],
     };
-    let mut response = Response::new(BodyExt::boxed(Frames(frames.into_iter())));
+    let mut response = Response::new(BodyExt::boxed(Frames { frames: frames.into_iter(), yields: 0 }));
     if path.ends_with("/trailers-only") {
         response.headers_mut().insert("grpc-status", HeaderValue::from_static("12"));
         *response.body_mut() = BodyExt::boxed(http_body_util::Empty::new().map_err(|never| match never {}));
@@ -283,8 +283,11 @@ async fn answer_h2(
     Ok(response)
 }
 
-/// Frames from a list.
-struct Frames(std::vec::IntoIter<Result<Frame<Bytes>, std::io::Error>>);
+/// Frames from a list, with a pause before each in which the one before can leave: a reset overtakes what is queued.
+struct Frames {
+    frames: std::vec::IntoIter<Result<Frame<Bytes>, std::io::Error>>,
+    yields: u8,
+}
 
 impl hyper::body::Body for Frames {
     type Data = Bytes;
@@ -292,8 +295,13 @@ impl hyper::body::Body for Frames {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        Poll::Ready(self.0.next())
+        self.yields = (self.yields + 1) % 8;
+        if self.yields > 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.frames.next())
     }
 }

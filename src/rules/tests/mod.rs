@@ -1,0 +1,136 @@
+mod floods;
+mod format;
+mod json;
+mod scanning;
+
+use super::*;
+use crate::model::{DestinationId, Document};
+
+pub(super) fn shipped() -> RuleSet {
+    RuleSet::from_sources(&embedded()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(super) fn destination() -> DestinationId {
+    DestinationId::new("first-party-events")
+}
+
+/// What a set finds, as `rule @ path = value`.
+pub(super) fn found(set: &RuleSet, document: &Document) -> Vec<String> {
+    let hits = set.scan(document, &destination(), &mut Scratch::default());
+    let mut lines: Vec<String> = hits
+        .iter()
+        .map(|hit| {
+            let value = String::from_utf8_lossy(&document.text(hit.text)[hit.range.clone()]).into_owned();
+            format!("{} @ {} = {value}", set.rules()[hit.rule].id, document.field(hit.node).path())
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn every_shipped_sample_is_proven() {
+    let failures: Vec<String> = shipped().prove().iter().map(ToString::to_string).collect();
+
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn a_sample_that_is_wrong_is_noticed() {
+    let mut sources = embedded();
+    sources[0].text = sources[0].text.replace(r#"span = "dmitri""#, r#"span = "dmitra""#);
+
+    let failures = RuleSet::from_sources(&sources).unwrap().prove();
+
+    assert_eq!(failures.len(), 1);
+    assert_eq!(&*failures[0].rule, "path.home-user");
+}
+
+#[test]
+fn every_shipped_rule_says_why_and_has_two_samples_of_each_sort() {
+    for rule in shipped().rules() {
+        let hits = rule
+            .samples
+            .iter()
+            .filter(|sample| matches!(sample, Sample::Hit { .. } | Sample::HitPath { .. }))
+            .count();
+        let misses = rule.samples.len() - hits;
+        let known = matches!(rule.kind, Kind::Known(_));
+
+        assert!(!rule.why.is_empty(), "{} has no why", rule.id);
+        assert!(known || (hits >= 1 && misses >= 1), "{}: {hits} hits, {misses} misses", rule.id);
+    }
+}
+
+#[test]
+fn previews_reveal_little() {
+    let set = shipped();
+    let show = |rule: &str, value: &str| preview(set.rule(rule).unwrap(), value.as_bytes()).into_string();
+    let key = samples::expand("sk-ant-api03-{{b64u:93}}", "x").unwrap();
+
+    assert_eq!(show("contact.email", "bob@example.com"), "b***@e***.com");
+    assert_eq!(show("secret.anthropic", &key), "sk-ant-api03-***");
+    assert_eq!(show("field.prompt", &"x".repeat(123)), "*** (123 characters)");
+    assert_eq!(show("identity.device-id", &"0123456789abcdef".repeat(4)), "0123***");
+    assert_eq!(show("path.home-user", "bob"), "*** (3 characters)");
+    assert_eq!(show("contact.email", "a@b.co"), "***@***.***");
+}
+
+#[test]
+fn previews_never_show_more_than_a_quarter_nor_control_characters() {
+    let set = shipped();
+    for rule in set.rules() {
+        for value in
+            ["ab", "abcdefgh", "\x1b[31mred\x1b[0m and more", "äöüäöüäöüäöü", "a@b.co", "bob@example.com"]
+        {
+            let shown = preview(rule, value.as_bytes());
+            let revealed = shown.chars().filter(char::is_ascii_alphanumeric).count();
+
+            assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}: {shown:?}", rule.id);
+            if !shown.ends_with("characters)") {
+                // The dots and signs of an address are no secret, nor is `.com`.
+                assert!(revealed <= value.len() / 4 + 3, "{} shows {shown} of {value}", rule.id);
+            }
+        }
+    }
+}
+
+/// Prints what is found in recordings, for whoever writes rules: `CAPTURES=folder cargo test --lib recordings -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a folder of HAR files"]
+fn what_recordings_hold() {
+    let folder = std::env::var("CAPTURES").expect("CAPTURES names a folder of HAR files");
+    let set = shipped();
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "har") {
+            continue;
+        }
+        let har: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for exchange in har["log"]["entries"].as_array().unwrap() {
+            let url = exchange["request"]["url"].as_str().unwrap();
+            let Some(body) = exchange["request"]["postData"]["text"].as_str() else { continue };
+            let prefix = match url {
+                url if url.contains("event_logging") => "first-party-events",
+                url if url.contains("/api/eval/") => "feature-flags",
+                url if url.contains("/metrics") && url.contains("anthropic") => "first-party-metrics",
+                url if url.contains("statsig") => "statsig",
+                url if url.contains("datadog") => "datadog",
+                url if url.contains("otel") => "otlp",
+                _ => continue,
+            };
+            if serde_json::from_str::<serde_json::Value>(body).is_err() {
+                continue;
+            }
+            for line in found(&set, &json::document(prefix, body)) {
+                let places: String =
+                    line.chars().map(|char| if char.is_ascii_digit() { '#' } else { char }).collect();
+                *seen.entry(places.chars().take(180).collect()).or_default() += 1;
+            }
+        }
+    }
+    for (line, count) in seen {
+        println!("{count:5} {line}");
+    }
+}

@@ -1,0 +1,201 @@
+use super::*;
+use crate::model::{Confidence, Severity};
+
+/// A rule file with these rules in it.
+pub(super) fn set_of(rules: &str) -> RuleSet {
+    let text = format!("schema = 1\npack = \"test\"\nversion = \"1\"\n{rules}");
+    RuleSet::from_sources(&[Source { name: "test.toml".to_owned(), text }])
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(super) fn value_rule(id: &str, rest: &str) -> String {
+    format!(
+        "[[rule]]\nid = \"{id}\"\ntitle = \"t\"\nentity = \"E\"\ncategory = \"c\"\nredact = {{ method = \"replace\", template = \"x\" }}\n{rest}\n"
+    )
+}
+
+#[test]
+fn identifiers_are_found_where_the_client_puts_them() {
+    let metadata = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        r#"{"rh":"0123456789abcdef","bashCommandLen":42,"to":"ann@example.net"}"#,
+    );
+    let body = format!(
+        r#"{{"events":[{{"event_type":"E","event_data":{{"event_id":"001f112b-9d68-4e89-97bb-a9f6dabb538b",
+        "device_id":"{}","email":"canary.user@example.com","session_id":"da98dd17-dba6-47bf-bfaa-dc82f7b04ecf",
+        "auth":{{"organization_uuid":"66666666-7777-4888-9999-000000000000","account_uuid":"11111111-2222-4333-8444-555555555555"}},
+        "env":{{"linux_kernel":"6.18.44","is_ci":false,"shell":"none","version":"2.1.329"}},
+        "additional_metadata":"{metadata}","swe_bench_run_id":""}}}}]}}"#,
+        "6cc3786f21198e2c".repeat(4),
+    );
+
+    let found = found(&shipped(), &json::document("first-party-events", &body));
+
+    let event = "first-party-events:events/0/event_data";
+    assert_eq!(
+        found,
+        [
+            format!("contact.email @ {event}/additional_metadata/!base64/!json/to = ann@example.net"),
+            format!("environment.os @ {event}/env/linux_kernel = 6.18.44"),
+            format!("field.user-email @ {event}/email = canary.user@example.com"),
+            format!(
+                "identity.account-uuid @ {event}/auth/account_uuid = 11111111-2222-4333-8444-555555555555"
+            ),
+            format!("identity.device-id @ {event}/device_id = {}", "6cc3786f21198e2c".repeat(4)),
+            format!(
+                "identity.organization-uuid @ {event}/auth/organization_uuid = 66666666-7777-4888-9999-000000000000"
+            ),
+            format!(
+                "identity.repository-hash @ {event}/additional_metadata/!base64/!json/rh = 0123456789abcdef"
+            ),
+            format!("identity.session-id @ {event}/session_id = da98dd17-dba6-47bf-bfaa-dc82f7b04ecf"),
+        ]
+    );
+}
+
+#[test]
+fn false_friends_are_not_found() {
+    let body = r#"{"input_tokens":10,"prompt_length":"11","prompt_id":"21ecd5d7-c102-4840-93fb-5d151ef9bb89","author":"builtin",
+        "timeUnixNano":"1795242141273000000","n":1795242141313000000,"ratio":0.00040500000000000003,
+        "event_id":"001f112b-9d68-4e89-97bb-a9f6dabb538b","version":"2.1.329","sha":"80cd076ae0deb1b7dad4f793b8c1ec3c8979735f",
+        "icon":"src/icon@2x.png","npm":"npm i @types/node@20.1.0","ssh":"git@github.com:org/repo.git","code":"std::fmt::Debug a::b",
+        "time":"2026-11-21T06:22:09.940Z","v":"version 1.2.3.4","request":"req_011abc","path":"/home/runner/x","flags":"statsig::gate_exposure",
+        "tool_input_size_bytes":"31","email":"","device_id":null,"mac":"00:1b:44:11:3a:b7","user_type":"external"}"#;
+
+    assert_eq!(found(&shipped(), &json::document("json", body)), Vec::<String>::new());
+}
+
+#[test]
+fn a_value_behind_escapes_is_found_once_and_whole() {
+    let set = shipped();
+
+    let email = found(&set, &json::document("json", r#"{"m":"to:\nbob\u0040example.com\nend"}"#));
+    let path = found(&set, &json::document("json", r#"{"m":"C:\\Users\\jane\\x"}"#));
+    let nested = found(&set, &json::document("json", r#"{"m":"{\"to\":\"bob@example.com\"}"}"#));
+
+    assert_eq!(email, ["contact.email @ json:m = bob@example.com"]);
+    assert_eq!(path, ["path.home-user @ json:m = jane"]);
+    assert_eq!(nested, ["contact.email @ json:m/!json/to = bob@example.com"]);
+}
+
+#[test]
+fn what_base64_looks_like_is_void_once_it_was_opened() {
+    // The anchor stands in the encoded form only.
+    let encoded =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, r#"{"key":"a plain value"}"#);
+    let anchor = &encoded[8..14];
+    let set =
+        set_of(&value_rule("test.a", &format!("anchors = [\"{anchor}\"]\nregex = '(?P<hit>{anchor})'")));
+
+    assert_eq!(
+        found(&set, &json::document("json", &format!(r#"{{"m":"{encoded}"}}"#))),
+        Vec::<String>::new()
+    );
+    assert_eq!(found(&set, &json::document("json", &format!(r#"{{"m":"-{encoded}"}}"#))).len(), 1);
+}
+
+#[test]
+fn of_two_rules_for_one_entity_at_one_place_the_graver_stays() {
+    let set = shipped();
+    let document = json::document("json", r#"{"email":"bob@example.com"}"#);
+
+    assert_eq!(found(&set, &document), ["field.user-email @ json:email = bob@example.com"]);
+}
+
+#[test]
+fn a_secret_inside_content_is_named_as_well() {
+    let key = samples::expand("sk-ant-api03-{{b64u:40}}", "x").unwrap();
+    let document = json::document("json", &format!(r#"{{"prompt":"use {key} please"}}"#));
+
+    let found = found(&shipped(), &document);
+
+    assert_eq!(
+        found,
+        [
+            format!("field.prompt @ json:prompt = use {key} please"),
+            format!("secret.anthropic @ json:prompt = {key}")
+        ]
+    );
+}
+
+#[test]
+fn a_rule_holds_for_its_destinations_only() {
+    let rule =
+        value_rule("test.a", "anchors = [\"abc\"]\nregex = '(?P<hit>abc)'\ndestinations = [\"statsig\"]");
+    let set = set_of(&rule);
+    let document = json::document("json", r#"{"m":"abc"}"#);
+    let hits = |id: &str| set.scan(&document, &DestinationId::new(id), &mut Scratch::default()).len();
+
+    assert_eq!((hits("statsig"), hits("otlp")), (1, 0));
+}
+
+#[test]
+fn a_rule_holds_for_its_fields_only() {
+    let rule = value_rule(
+        "test.a",
+        "anchors = [\"abc\"]\nregex = '(?P<hit>abc)'\nwhere = [\"**/{a,b}\"]\nwhere_not = [\"x/**\"]",
+    );
+    let set = set_of(&rule);
+
+    let found =
+        found(&set, &json::document("json", r#"{"a":"abc","c":"abc","x":{"b":"abc"},"y":{"b":"abc"}}"#));
+
+    assert_eq!(found, ["test.a @ json:a = abc", "test.a @ json:y/b = abc"]);
+}
+
+#[test]
+fn words_nearby_and_checksums_change_the_confidence() {
+    let set = shipped();
+    let confidence = |text: &str| {
+        let text = samples::expand(text, "x").unwrap();
+        let hits = set.scan_text(text.as_bytes(), &destination(), &mut Scratch::default());
+        hits.iter().map(|hit| hit.confidence).collect::<Vec<_>>()
+    };
+
+    assert_eq!(confidence("+44 20 7946 0958"), [Confidence::Medium]);
+    assert_eq!(confidence("phone: +44 20 7946 0958"), [Confidence::High]);
+    assert_eq!(confidence("x ghp_{{b62:36}}"), [Confidence::High]);
+    assert_eq!(confidence("x ghp_{{github}}"), [Confidence::Certain]);
+}
+
+/// PITFALLS 5
+#[test]
+fn a_token_that_was_cut_off_is_found() {
+    let set = shipped();
+    let text = samples::expand("sk-ant-oat01-{{b64u:14}}", "x").unwrap();
+
+    assert_eq!(set.scan_text(text.as_bytes(), &destination(), &mut Scratch::default()).len(), 1);
+}
+
+#[test]
+fn values_side_by_side_are_all_found() {
+    let set = shipped();
+    let text = "a@example.com,b@example.com;c@example.com d@example.com";
+
+    let hits = set.scan_text(text.as_bytes(), &destination(), &mut Scratch::default());
+
+    let spans: Vec<&str> = hits.iter().map(|hit| &text[hit.range.clone()]).collect();
+    assert_eq!(spans, ["a@example.com", "b@example.com", "c@example.com", "d@example.com"]);
+}
+
+#[test]
+fn a_scratch_serves_several_sets() {
+    let one = set_of(&value_rule("test.a", "anchors = [\"abc\"]\nregex = '(?P<hit>abc)'"));
+    let two = set_of(&value_rule("test.b", "anchors = [\"xyz\"]\nregex = '(?P<hit>xyz+)'"));
+    let mut scratch = Scratch::default();
+
+    for _ in 0..2 {
+        assert_eq!(one.scan_text(b"abc xyz", &destination(), &mut scratch)[0].range, 0..3);
+        assert_eq!(two.scan_text(b"abc xyzz", &destination(), &mut scratch)[0].range, 4..8);
+    }
+    assert_ne!(one.hash(), two.hash());
+}
+
+#[test]
+fn severities_say_what_matters_most() {
+    let set = shipped();
+    let severity = |id: &str| set.rule(id).unwrap().severity;
+
+    assert_eq!(severity("field.prompt"), Severity::Critical);
+    assert!(severity("identity.device-id") > severity("environment.os"));
+}
