@@ -5,6 +5,7 @@
 
 mod capture;
 mod credential;
+mod head;
 mod walk;
 
 use bytes::Bytes;
@@ -132,7 +133,8 @@ impl Inspector {
             DestinationKind::Conversation => Some(NotInspected::Conversation),
             _ => Some(NotInspected::NotIntercepted),
         });
-        walk::opening(id, head, destination, time_ms, reason)
+        let seen = head::Head::target_of(self, &destination.id, head);
+        walk::opening(id, head, &seen, destination, time_ms, reason)
     }
 
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when the
@@ -166,5 +168,7 @@ impl Inspector {
     }
 }
 
+#[cfg(test)]
+mod head_tests;
 #[cfg(test)]
 mod tests;

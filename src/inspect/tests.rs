@@ -10,7 +10,7 @@ use super::*;
 
 const TIME_MS: i64 = 1_763_700_000_000;
 
-fn inspector(capture: Capture) -> Inspector {
+pub(super) fn inspector(capture: Capture) -> Inspector {
     Inspector::new(
         Catalogue::embedded(),
         Vec::new(),
@@ -21,7 +21,7 @@ fn inspector(capture: Capture) -> Inspector {
     )
 }
 
-fn request(
+pub(super) fn request(
     authority: &str,
     target: &str,
     headers: &[(&'static str, &str)],
@@ -46,12 +46,12 @@ fn request(
     }
 }
 
-fn inspect(inspector: &Inspector, request: CapturedRequest) -> Inspection {
+pub(super) fn inspect(inspector: &Inspector, request: CapturedRequest) -> Inspection {
     let destination = inspector.classify(&request.head);
     inspector.inspect(request, destination, TIME_MS)
 }
 
-fn complete(body: &str) -> CapturedBody {
+pub(super) fn complete(body: &str) -> CapturedBody {
     CapturedBody::Complete(Bytes::copy_from_slice(body.as_bytes()))
 }
 

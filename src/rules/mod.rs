@@ -48,5 +48,5 @@ pub fn embedded() -> Vec<Source> {
             }),+]
         };
     }
-    packs!["core.toml", "identity.toml", "content.toml", "environment.toml", "secrets.toml"]
+    packs!["core.toml", "identity.toml", "content.toml", "environment.toml", "secrets.toml", "head.toml"]
 }
