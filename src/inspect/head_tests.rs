@@ -47,7 +47,7 @@ fn header_fields_cookies_and_queries_are_looked_at() {
     let span = find(&opening, "header:cookie/mail/!percent").span.clone();
     assert_eq!(span, 0.."carol%40corp.example.com".len() as u32);
     let finding = find(&opening, "query:who");
-    assert_eq!((finding.span.clone(), finding.length), (0..22, 20));
+    assert_eq!((finding.span.clone(), finding.length), (0..23, 21));
     assert_eq!(find(&opening, "header:x-claude-code-session-id").rule.as_str(), "head.session-id");
     for value in ["bob@corp", "carol", "dora", UUID] {
         assert!(!kept(&opening).contains(value), "{value} in {opening:#?}");

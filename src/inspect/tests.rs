@@ -164,6 +164,25 @@ fn what_was_not_read_says_why() {
 }
 
 #[test]
+fn a_body_that_no_header_calls_compressed_must_be_whole_too() {
+    let inspector = inspector(Capture::Masked);
+    let opening = |body: &str| {
+        let body = encoding::encode(&[Coding::Gzip], body.as_bytes());
+        let request = request("statsigapi.net", "/v1/rgstr?gz=1", &[], CapturedBody::Complete(body.into()));
+        inspect(&inspector, request).opening
+    };
+
+    let (whole, cut) = (opening(EVENTS), opening(&EVENTS[..EVENTS.len() - 3]));
+
+    assert_eq!((whole.not_inspected, cut.not_inspected), (None, Some(NotInspected::FormatBroken)));
+    assert!(
+        cut.findings
+            .iter()
+            .any(|finding| finding.path.as_str() == "statsig:!gzip/!json/events/0/event_data/email")
+    );
+}
+
+#[test]
 fn a_cut_off_document_is_read_as_far_as_it_goes() {
     let cut = &EVENTS[..EVENTS.find(r#","model""#).unwrap()];
     let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(cut));

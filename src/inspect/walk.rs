@@ -234,10 +234,11 @@ pub(super) fn opening(
 /// Why a part of the document was not read, if one was not.
 ///
 /// A value inside the document that was cut off before it was sent (clients cut at 512 characters and more) is read to
-/// its last byte; it is the body itself that must be whole.
+/// its last byte; it is the body itself that must be whole, also when it was opened as a whole.
 pub(super) fn gap(document: &Document) -> Option<NotInspected> {
+    let is_body = |text: TextId| text == TextId::BODY || document.segment(text, 0).0 == NodeId::ROOT;
     let hides = |(node, reason): &&(NodeId, NotInspected)| {
-        *reason != NotInspected::FormatBroken || document.field(*node).text() == TextId::BODY
+        *reason != NotInspected::FormatBroken || is_body(document.field(*node).text())
     };
     document.gaps().iter().find(hides).map(|(_, reason)| *reason)
 }

@@ -92,6 +92,16 @@ impl Candidate {
     }
 }
 
+/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64.
+pub(super) fn decode_known(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let is_decoded = STANDARD_ENGINE.decode_vec(raw, out).is_ok();
+    if !is_decoded {
+        out.truncate(start);
+    }
+    is_decoded
+}
+
 const NONE: u8 = 0;
 const HEX: u8 = 1;
 const LETTER: u8 = 2;

@@ -94,6 +94,11 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     !bytes[..end].iter().fold(false, |found, &byte| found | is_control(byte))
 }
 
+/// Whether `bytes` are UTF-8; a character may be cut off at the end.
+pub(super) fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
 fn drain(mut reader: impl Read, out: &mut Vec<u8>, room: usize) -> Ended {
     let mut chunk = vec![0; CHUNK_BYTES.min(room + 1)];
     let mut room = room;

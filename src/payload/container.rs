@@ -7,7 +7,7 @@ use crate::{
         ByteSize, Document, DocumentBuilder, FieldKind, Mark, Name, NodeId, NotInspected, SpanMap, TextId,
     },
     payload::{
-        base64::Candidate,
+        base64::{self, Candidate},
         compressed::{self, Ended, Packing},
         escape::{Copy, unescape},
         json::{Ending, Walker, looks_like_json},
@@ -319,6 +319,26 @@ impl Opener {
         self.open_named(pending, opened, "!base64");
     }
 
+    /// Opens values of the body of which it is known that they are base64, whatever they hold.
+    pub(super) fn open_known_base64(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in values {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            let start = opened.begin();
+            if base64::decode_known(&bytes[range.clone()], &mut opened.bytes) && opened.bytes.len() > start {
+                self.bytes_left -= opened.bytes.len() - start;
+                opened.end(start, *node, SpanMap::Base64 { start: range.start as u32 });
+            } else {
+                opened.give_up();
+            }
+        }
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        self.open_named(&pending, opened, "!base64");
+    }
+
     fn open_percent(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
         let mut opened = Opened::default();
         for (node, range) in strings {
@@ -410,11 +430,20 @@ impl Opener {
         };
         let mut loose = Vec::new();
         for (range, owner) in opened.segments {
-            let is_text = compressed::detect(&opened.bytes[range.clone()]).is_none();
+            let is_text = match compressed::detect(&opened.bytes[range.clone()]) {
+                Some(_) => false,
+                None => compressed::is_utf8(&opened.bytes[range.clone()]),
+            };
             let kind = if is_text { FieldKind::String } else { FieldKind::Bytes };
             let Some(node) = self.push(owner, Name::Static(name), kind, range.clone()) else {
                 break;
             };
+            if kind == FieldKind::Bytes
+                && Packing::ALL.iter().any(|packing| packing.segment() == name)
+                && compressed::detect(&opened.bytes[range.clone()]).is_none()
+            {
+                self.builder.gap(node, NotInspected::FormatUnsupported);
+            }
             let is_read = owner == NodeId::ROOT
                 && shape::read_inside(self, self.shape, &opened.bytes, range.clone(), node);
             if !is_read && !self.walk_json(&opened.bytes, range.clone(), node) {
@@ -440,7 +469,12 @@ impl Opener {
     }
 
     /// Adds what stands in `range` of the current text as `!json` of `owner`, if it is JSON.
+    /// Lines of JSON are `!lines`.
     fn walk_json(&mut self, bytes: &[u8], range: Range<usize>, owner: NodeId) -> bool {
+        if shape::is_lines(&bytes[range.clone()]) {
+            shape::read_lines(self, bytes, range, owner, Name::Static("!lines"));
+            return true;
+        }
         self.walk_if_json(bytes, range, owner, Name::Static("!json"))
     }
 

@@ -141,7 +141,9 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
     match media_type.as_str() {
         "application/x-www-form-urlencoded" => is(PayloadFormat::Form, Confidence::Medium),
         "application/x-protobuf" | "application/protobuf" => is(PayloadFormat::Protobuf, Confidence::Medium),
-        _ if media_type.starts_with("multipart/") => is(PayloadFormat::Multipart, Confidence::High),
+        _ if media_type.starts_with("multipart/") => {
+            is(named.unwrap_or(PayloadFormat::Multipart), Confidence::High)
+        }
         // A lone value, or broken from the start: the walk finds out and says so.
         _ if says_json => is(named.unwrap_or(PayloadFormat::Json), Confidence::Low),
         _ if compressed::is_text(body) => is(named.unwrap_or(PayloadFormat::Text), Confidence::Low),

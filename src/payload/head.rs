@@ -58,21 +58,29 @@ pub fn headers<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>, budget: &B
     let Some(root) = opener.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len()) else {
         return opener.finish();
     };
+    let mut base64 = Vec::new();
     for (name, value) in lines {
+        // What gRPC calls binary metadata.
+        let is_base64 = body[name.clone()].ends_with(b"-bin");
         let separator = PAIRS.iter().find(|(list, _)| *list == &body[name.clone()]);
         let name = Name::Key { start: name.start as u32, end: name.end as u32 };
         let kind = match separator {
             Some(_) => FieldKind::Object,
+            None if is_base64 => FieldKind::Bytes,
             None if std::str::from_utf8(&body[value.clone()]).is_ok() => FieldKind::String,
             None => FieldKind::Bytes,
         };
         let Some(node) = opener.push(root, name, kind, value.clone()) else {
             break;
         };
+        if is_base64 {
+            base64.push((node, value.clone()));
+        }
         if let Some((_, separator)) = separator {
             read_pairs(&mut opener, &body, value, *separator, node);
         }
     }
+    opener.open_known_base64(&body, &base64);
     opener.finish()
 }
 

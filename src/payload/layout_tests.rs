@@ -248,6 +248,33 @@ fn lines_of_json_are_read_one_by_one() {
 }
 
 #[test]
+fn feedback_is_read_down_to_each_message_of_the_conversation() {
+    let message =
+        json!({"type": "user", "message": {"content": [{"type": "text", "text": "mail\nbob@example.com"}]}});
+    let report = json!({
+        "description": "it broke",
+        "transcript": [message],
+        "rawTranscriptJsonl": format!("{message}\n{message}\n"),
+    });
+    let body = json!({"content": report.to_string()}).to_string();
+    let bundle =
+        format!("--B\r\nContent-Disposition: form-data; name=\"description\"\r\n\r\nit broke\r\n--B--\r\n");
+
+    let (feedback, bundle) = (read(PayloadFormat::Feedback, body), read(PayloadFormat::Feedback, bundle));
+
+    let text = "message/content/0/text";
+    assert_eq!(
+        shown(&feedback, &format!("feedback:content/!json/transcript/0/{text}")),
+        "mail\nbob@example.com"
+    );
+    let line = format!("feedback:content/!json/rawTranscriptJsonl/!lines/1/{text}");
+    assert_eq!(shown(&feedback, &line), "mail\nbob@example.com");
+    assert_eq!(origin(&feedback, &line), br"mail\\\\nbob@example.com");
+    assert_eq!(shown(&bundle, "feedback:description"), "it broke");
+    assert!(feedback.gaps().is_empty());
+}
+
+#[test]
 fn json_over_several_lines_is_one_document() {
     for body in ["{\n\"a\":1}", "[\n{\"a\":1},\n{\"a\":2}]", "{\"a\":1}\n"] {
         assert!(!has(&read(PayloadFormat::Json, body), "json:lines"), "{body}");
@@ -367,6 +394,23 @@ fn header_fields_and_their_pairs_are_fields() {
 }
 
 #[test]
+fn binary_metadata_is_opened_whatever_it_holds() {
+    let (short, long) =
+        (BASE64_STANDARD.encode("bob"), BASE64_STANDARD.encode(b"\x0a\x0fbob@example.com\xff"));
+    let fields = [
+        ("who-bin", short.as_bytes()),
+        ("trace-bin", long.trim_end_matches('=').as_bytes()),
+        ("x-bin", b"?"),
+    ];
+
+    let document = headers(fields.into_iter(), &Budget::default());
+
+    assert_eq!(shown(&document, "header:who-bin/!base64"), "bob");
+    assert_eq!(field(&document, "header:trace-bin/!base64").raw(), b"\x0a\x0fbob@example.com\xff");
+    assert!(!has(&document, "header:x-bin/!base64") && document.gaps().is_empty());
+}
+
+#[test]
 fn a_query_is_read_as_a_form() {
     let document = query("email=bob%40example.com&ddtags=env%3Aprod%2Cuser%3Abob", &Budget::default());
 
@@ -416,6 +460,6 @@ proptest! {
         }
         check(&query(&body, &Budget::default()))?;
         check(&path(&body, &tight))?;
-        check(&headers([("cookie", body.as_bytes()), ("x", body.as_bytes())].into_iter(), &tight))?;
+        check(&headers([("cookie", body.as_bytes()), ("x-bin", body.as_bytes()), ("x", body.as_bytes())].into_iter(), &tight))?;
     }
 }

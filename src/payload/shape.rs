@@ -85,7 +85,12 @@ fn read_structure(
 ) -> bool {
     match shape {
         Shape::Any | Shape::Json | Shape::Statsig if is_lines(&bytes[range.clone()]) => {
-            read_lines(opener, bytes, range, parent);
+            if let Some(root) = opener.push(parent, Name::Static(""), FieldKind::Object, range.clone()) {
+                read_lines(opener, bytes, range, root, Name::Static("lines"));
+            }
+        }
+        Shape::Any if multipart::begins(&bytes[range.clone()]) => {
+            return multipart::read(opener, bytes, range, parent);
         }
         Shape::Any | Shape::Json | Shape::Statsig => return false,
         Shape::Envelope if looks_like_json(&bytes[range.clone()]) => {
@@ -116,7 +121,7 @@ fn read_leaf(
 }
 
 /// Whether there is a document of JSON on the first line, and another one begins on the next that is not blank.
-fn is_lines(bytes: &[u8]) -> bool {
+pub(super) fn is_lines(bytes: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', bytes) else {
         return false;
     };
@@ -126,11 +131,9 @@ fn is_lines(bytes: &[u8]) -> bool {
         && matches!(bytes[end..].trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-fn read_lines(opener: &mut Opener, bytes: &[u8], range: Range<usize>, parent: NodeId) {
-    let Some(root) = opener.push(parent, Name::Static(""), FieldKind::Object, range.clone()) else {
-        return;
-    };
-    let Some(lines) = opener.push(root, Name::Static("lines"), FieldKind::Array, range.clone()) else {
+/// Adds each line that is not blank as a member of `name`.
+pub(super) fn read_lines(opener: &mut Opener, bytes: &[u8], range: Range<usize>, parent: NodeId, name: Name) {
+    let Some(lines) = opener.push(parent, name, FieldKind::Array, range.clone()) else {
         return;
     };
     let mut index = 0;
