@@ -273,6 +273,12 @@ impl Document {
         (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
     }
 
+    /// The nodes from one on, in document order.
+    pub fn fields_from(&self, first: NodeId) -> impl ExactSizeIterator<Item = Field<'_>> {
+        (first.0.min(self.nodes.len() as u32)..self.nodes.len() as u32)
+            .map(|index| Field { document: self, id: NodeId(index) })
+    }
+
     /// The nodes whose bytes stand in one text, in document order.
     pub fn fields_in(&self, text: TextId) -> impl ExactSizeIterator<Item = Field<'_>> {
         self.texts[text.index()].nodes.clone().map(|index| Field { document: self, id: NodeId(index) })
@@ -595,6 +601,11 @@ impl Mark {
     /// How many nodes the document had.
     pub fn nodes(self) -> usize {
         self.nodes
+    }
+
+    /// The first node that was added since.
+    pub fn first(self) -> NodeId {
+        NodeId(self.nodes as u32)
     }
 }
 

@@ -66,7 +66,9 @@ impl Candidate {
     }
 
     /// Appends what `raw` stands for to `out`, if that is JSON, other text or compressed; else `false` and nothing appended.
-    pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>) -> bool {
+    ///
+    /// Compressed bytes count only if `may_be_packed`.
+    pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>, may_be_packed: bool) -> bool {
         /// Characters that are decoded first, to turn away most of what is no text. Whole groups.
         const PROBE: usize = 32;
         let engine = if self.is_url_safe { &URL_SAFE_ENGINE } else { &STANDARD_ENGINE };
@@ -75,7 +77,7 @@ impl Candidate {
         let Ok(count) = engine.decode_slice(&raw[..raw.len().min(PROBE)], &mut probe) else {
             return false;
         };
-        let is_packed = compressed::magic(&probe[..count]).is_some();
+        let is_packed = may_be_packed && compressed::magic(&probe[..count]).is_some();
         if !is_packed && text_part(&probe[..count]).is_none() {
             return false;
         }
@@ -185,7 +187,7 @@ mod tests {
 
     fn opened(raw: &str) -> Option<String> {
         let mut out = Vec::new();
-        let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out);
+        let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out, true);
         is_opened.then(|| String::from_utf8_lossy(&out).into_owned())
     }
 

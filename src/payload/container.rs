@@ -77,7 +77,10 @@ impl Strings {
     fn sort_in(&mut self, node: NodeId, range: Range<usize>, raw: &[u8]) {
         if let Some(candidate) = Candidate::of(raw) {
             self.base64.push((node, range, candidate));
-        } else if let Some(packing) = compressed::detect(raw) {
+        } else if compressed::magic(raw).is_some()
+            && !compressed::is_utf8(raw)
+            && let Some(packing) = compressed::detect(raw)
+        {
             self.packed.push((node, range, packing));
         } else if percent::has_escape(raw) {
             self.percent.push((node, range));
@@ -123,6 +126,9 @@ impl Opened {
     }
 }
 
+/// How many compressed values are opened. Each costs a decoder, whatever it holds; real bodies have one or two.
+const MOST_PACKED: u32 = 1_000;
+
 /// Opens what strings hold: breadth first, text by text, so that the nodes of a text lie together.
 ///
 /// The strings of one text give at most one text of each kind: plain copies of values with escapes, the same of keys,
@@ -134,6 +140,8 @@ pub(super) struct Opener {
     pending: VecDeque<Pending>,
     most_containers: u32,
     bytes_left: usize,
+    /// How many compressed values may still be opened.
+    packed_left: u32,
     /// What the body is, and what a body that was compressed is inside.
     shape: Shape,
     /// Texts whose strings are not escaped as in JSON.
@@ -149,6 +157,7 @@ impl Opener {
             pending,
             most_containers: budget.containers,
             bytes_left: budget.opened_bytes.as_usize(),
+            packed_left: MOST_PACKED,
             shape,
             escapings: Vec::new(),
         }
@@ -309,7 +318,7 @@ impl Opener {
                 break;
             }
             let start = opened.begin();
-            if candidate.decode(&bytes[range.clone()], &mut opened.bytes) {
+            if candidate.decode(&bytes[range.clone()], &mut opened.bytes, self.packed_left > 0) {
                 self.bytes_left -= (opened.bytes.len() - start).min(self.bytes_left);
                 opened.end(start, *node, SpanMap::Base64 { start: range.start as u32 });
             } else {
@@ -363,6 +372,11 @@ impl Opener {
         for packing in Packing::ALL {
             let mut opened = Opened::default();
             for (node, range, _) in packed.iter().filter(|(.., other)| *other == packing) {
+                if self.packed_left == 0 {
+                    self.builder.gap(*node, NotInspected::NestingBudget);
+                    break;
+                }
+                self.packed_left -= 1;
                 let start = opened.begin();
                 let ended = packing.unpack(&bytes[range.clone()], &mut opened.bytes, self.bytes_left);
                 self.bytes_left -= (opened.bytes.len() - start).min(self.bytes_left);
@@ -390,7 +404,7 @@ impl Opener {
             }
             let backwards: Vec<u8> = bytes[range.clone()].iter().rev().copied().collect();
             let start = opened.begin();
-            if Candidate::of(&backwards).is_some_and(|it| it.decode(&backwards, &mut opened.bytes)) {
+            if Candidate::of(&backwards).is_some_and(|it| it.decode(&backwards, &mut opened.bytes, false)) {
                 self.bytes_left -= opened.bytes.len() - start;
                 opened.end(start, *node, SpanMap::ReversedBase64 { end: range.end as u32 });
             } else {
@@ -503,7 +517,7 @@ impl Opener {
     ///
     /// An object proves itself by a member, and a list by an object with a member.
     fn is_json(&self, ending: Ending, mark: Mark) -> bool {
-        let mut fields = self.builder.document().fields().skip(mark.nodes());
+        let mut fields = self.builder.document().fields_from(mark.first());
         let has_member = |first: FieldKind, second: Option<FieldKind>, third: bool| match first {
             FieldKind::Object => second.is_some(),
             _ => second == Some(FieldKind::Object) && third,

@@ -332,6 +332,27 @@ fn a_bomb_within_a_body_is_a_gap() {
 }
 
 #[test]
+fn a_flood_of_compressed_values_ends_in_a_gap() {
+    let one = BASE64_STANDARD.encode(gzip(b"[1]"));
+    let body = json!(vec![one; 30_000]).to_string();
+
+    let document = read(PayloadFormat::Json, body);
+
+    let opened = document.fields().filter(|field| field.path().as_str().ends_with("/!gzip")).count();
+    assert_eq!(opened, 1_000);
+    assert!(document.gaps().iter().any(|(_, why)| *why == NotInspected::NestingBudget));
+}
+
+#[test]
+fn a_flood_of_items_is_read_in_time() {
+    let items = "{\"type\":\"event\"}\n{\"a\":1}\n".repeat(100_000);
+
+    let document = read(PayloadFormat::Sentry, format!("{{}}\n{items}"));
+
+    assert_eq!(shown(&document, "sentry:items/99999/event/a"), "1");
+}
+
+#[test]
 fn what_is_cut_off_while_compressed_is_read_as_far_as_it_goes() {
     let text =
         json!((0..2_000).map(|n| json!({"n": n, "x": n * n * 79 % 10_007})).collect::<Vec<_>>()).to_string();

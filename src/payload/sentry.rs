@@ -118,7 +118,7 @@ struct Head {
 impl Head {
     fn read(opener: &Opener, header: NodeId) -> Self {
         let mut head = Self::default();
-        let members = opener.builder.document().fields().skip(header.index());
+        let members = opener.builder.document().fields_from(header);
         for field in members.filter(|field| field.parent().is_some_and(|parent| parent.id() == header)) {
             let Some(name) = field.last_segment() else { continue };
             match (&*name, field.kind()) {
