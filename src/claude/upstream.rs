@@ -52,6 +52,11 @@ impl UpstreamProxies {
         proxy.filter(|_| !self.no_proxy.matches(authority))
     }
 
+    /// The proxy that wants TLS before any CONNECT, if one does.
+    pub fn over_tls(&self) -> Option<&UpstreamProxy> {
+        [&self.for_http, &self.for_https].into_iter().flatten().find(|proxy| proxy.scheme == Scheme::Https)
+    }
+
     /// Whether there is any proxy at all.
     pub const fn is_empty(&self) -> bool {
         self.for_http.is_none() && self.for_https.is_none()

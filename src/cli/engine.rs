@@ -19,7 +19,7 @@ use crate::{
     config::{self, AuditSync, Roots, Settings},
     destination::Catalogue,
     inspect::{self, Inspector},
-    model::{AuthorityPattern, RunClosing, RunId, RunOpening, Secret},
+    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
     policy::Policy,
     proxy::{Limits, Proxy, ProxyConfig, Services},
     report::Summary,
@@ -61,6 +61,20 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens the store, begins a run, and listens.
     pub(super) async fn start(settings: &Settings, plan: Plan) -> Result<Self, Failure> {
+        if let Some(proxy) = plan.upstream.over_tls() {
+            return Err(Failure(format!(
+                "the proxy that is set already, {}, wants TLS; plainsight can only stand in front of an `http://` proxy",
+                proxy.authority()
+            )));
+        }
+        let named_addresses = plan
+            .intercepted
+            .iter()
+            .filter_map(|pattern| match pattern.reach() {
+                PatternReach::Address(address) => Some(address),
+                PatternReach::Names(_) | PatternReach::Unbounded => None,
+            })
+            .collect();
         let store = store(settings)?;
         let inspector = Inspector::new(
             Catalogue::embedded(),
@@ -83,6 +97,8 @@ impl Engine {
         let config = ProxyConfig {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
+            upstream: plan.upstream,
+            named_addresses,
             limits: Limits { body: settings.body_limit, ..Limits::default() },
             ..ProxyConfig::new(plan.listen, plan.roots)
         };

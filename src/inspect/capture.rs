@@ -9,19 +9,15 @@ use serde::{Deserialize, Serialize};
 
 crate::model::words! {
     /// How much of a payload the record keeps.
+    #[derive(Default)]
     Capture {
         /// The decoded fields with findings masked, and the body as it was sent.
         Full = "full",
         /// The decoded fields, with findings masked.
+        #[default]
         Masked = "masked",
         /// Nothing but the findings.
         None = "none",
-    }
-}
-
-impl Default for Capture {
-    fn default() -> Self {
-        Self::Masked
     }
 }
 

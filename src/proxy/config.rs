@@ -1,10 +1,17 @@
 //! What the proxy is told when it starts.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use rustls::RootCertStore;
 
-use crate::model::{Authority, ByteSize, ConnectTo, Secret};
+use crate::{
+    claude::UpstreamProxies,
+    model::{ByteSize, ConnectTo, Secret},
+};
 
 /// What the proxy is told when it starts.
 #[derive(Clone)]
@@ -16,8 +23,10 @@ pub struct ProxyConfig {
     /// Sends connections elsewhere, as curl's `--connect-to` does: the first that matches. What it names may be dialled
     /// whatever it is.
     pub connect_to: Vec<ConnectTo>,
-    /// The proxy that we are behind ourselves.
-    pub upstream_proxy: Option<UpstreamProxy>,
+    /// The proxies that we are behind ourselves.
+    pub upstream: UpstreamProxies,
+    /// Link-local addresses that may be dialled because somebody named each of them; a glob names none.
+    pub named_addresses: Vec<IpAddr>,
     /// The certificates that upstream servers are checked against.
     pub roots: RootCertStore,
     /// Addresses that are never dialled, such as our own dashboard. Our own listener is among them anyway.
@@ -33,7 +42,8 @@ impl ProxyConfig {
             listen,
             credential: None,
             connect_to: Vec::new(),
-            upstream_proxy: None,
+            upstream: UpstreamProxies::default(),
+            named_addresses: Vec::new(),
             roots,
             forbidden: Vec::new(),
             limits: Limits::default(),
@@ -46,29 +56,9 @@ impl fmt::Debug for ProxyConfig {
         f.debug_struct("ProxyConfig")
             .field("listen", &self.listen)
             .field("credential", &self.credential)
-            .field("upstream_proxy", &self.upstream_proxy)
+            .field("upstream", &self.upstream)
             .field("forbidden", &self.forbidden)
             .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A proxy that stands between us and the network.
-#[derive(Clone)]
-pub struct UpstreamProxy {
-    /// Where it listens.
-    pub authority: Authority,
-    /// `user:password`, if it wants one.
-    pub credential: Option<Secret<String>>,
-    /// Says which authorities go around it (`NO_PROXY`).
-    pub bypass: Arc<dyn Fn(&Authority) -> bool + Send + Sync>,
-}
-
-impl fmt::Debug for UpstreamProxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamProxy")
-            .field("authority", &self.authority)
-            .field("credential", &self.credential)
             .finish_non_exhaustive()
     }
 }

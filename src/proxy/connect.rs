@@ -58,7 +58,7 @@ async fn plan(engine: &Engine, uri: &Uri, start: Start) -> Result<Plan, Response
     if intercepts && engine.upstream.has_live(&authority) {
         return Ok(Plan::Intercept { authority, dialled: None, start });
     }
-    match engine.upstream.dial(&authority, intercepts).await {
+    match engine.upstream.dial(&authority).await {
         Ok(dialled) if intercepts => Ok(Plan::Intercept { authority, dialled: Some(dialled), start }),
         Ok(upstream) => {
             let flow = engine.record_tunnel(Some(&authority), start, Some(NotInspected::NotIntercepted));

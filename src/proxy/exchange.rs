@@ -158,23 +158,9 @@ impl Step<'_> {
         };
         let request =
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
-        let Some(Inspected { opening, forward }) = self.inspect(request, bytes.len()).await else {
-            let message = "inspection failed on our side, so the request was not sent on";
-            self.record(&head, Some(NotInspected::InternalError), |flow| {
-                flow.status = Some(StatusCode::BAD_GATEWAY)
-            })
-            .finish(Outcome::Refused, Some(message.to_owned()));
-            return drained(self.engine, rest, respond::text(StatusCode::BAD_GATEWAY, message)).await;
-        };
-        let mut flow = match self.engine.record_durably(opening, self.start).await {
-            Ok(flow) => flow,
-            Err(error) => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                self.record(&head, None, |flow| flow.status = Some(status))
-                    .finish(Outcome::Refused, Some(error.to_string()));
-                let message = format!("{error}; telemetry is not sent on unrecorded");
-                return drained(self.engine, rest, respond::text(status, &message)).await;
-            }
+        let (mut flow, forward) = match self.admit(&head, request, bytes.len()).await {
+            Ok(admitted) => admitted,
+            Err(response) => return drained(self.engine, rest, response).await,
         };
         let bytes = match forward {
             Forward::Original => bytes,
@@ -197,6 +183,37 @@ impl Step<'_> {
             }
         };
         self.forward(flow, route, parts, body, progress).await
+    }
+
+    /// Inspects and records; only what comes out of here may leave.
+    ///
+    /// When either fails on our side, telemetry stays here; what the client needs to work goes on, and says so in its
+    /// record if there can be one.
+    async fn admit(
+        &self,
+        head: &RequestHead,
+        request: CapturedRequest,
+        size: usize,
+    ) -> Result<(Flow, Forward), Response<ResponseBody>> {
+        let closed = self.destination.kind.fails_closed();
+        let Some(Inspected { opening, forward }) = self.inspect(request, size).await else {
+            let flow = self.record(head, Some(NotInspected::InternalError), |_| {});
+            if !closed {
+                return Ok((flow, Forward::Original));
+            }
+            let message = "inspection failed on our side, so the request was not sent on";
+            return Err(turned_away(flow, StatusCode::BAD_GATEWAY, message.to_owned(), message));
+        };
+        let kept = (!closed).then(|| opening.clone());
+        match (self.engine.record_durably(opening, self.start).await, kept) {
+            (Ok(flow), _) => Ok((flow, forward)),
+            (Err(_), Some(opening)) => Ok((self.engine.record(opening, self.start), forward)),
+            (Err(error), None) => {
+                let flow = self.record(head, None, |_| {});
+                let message = format!("{error}; telemetry is not sent on unrecorded");
+                Err(turned_away(flow, StatusCode::SERVICE_UNAVAILABLE, error.to_string(), &message))
+            }
+        }
     }
 
     /// Calls the inspector; `None` if it panicked. Large bodies leave the async workers.
@@ -341,6 +358,13 @@ async fn drained(
     }
 }
 
+/// Closes the record of a request that stays here, and makes its answer.
+fn turned_away(mut flow: Flow, status: StatusCode, error: String, message: &str) -> Response<ResponseBody> {
+    flow.status = Some(status);
+    flow.finish(Outcome::Refused, Some(error));
+    respond::text(status, message)
+}
+
 /// Whom a request is for.
 struct Address {
     scheme: Scheme,
@@ -422,8 +446,7 @@ fn plain_route(engine: &Engine, head: &RequestHead) -> Route {
         Scheme::Http => engine.upstream.plain_wire(&head.authority),
         Scheme::Https => Wire::Tls,
     };
-    let named = engine.services.inspection.intercepts(&head.authority);
-    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1, named }
+    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1 }
 }
 
 /// The request as it leaves: as it came, but for what is hop-by-hop.

@@ -100,7 +100,7 @@ async fn end_tls(
         }
         Err(_) => return refuse(None, "the TLS handshake took too long".to_owned()),
     };
-    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer, named: true };
+    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
     let site = Site { authority, scheme: Scheme::Https, route: Arc::new(route), broken: Mutex::new(broken) };
     Some((site, Box::new(stream)))
 }
@@ -116,7 +116,7 @@ async fn choose(
         Some(dialled) => dialled,
         None => match engine.upstream.known_choice(authority, offer) {
             Some(protocol) => return Ok(protocol),
-            None => engine.upstream.dial(authority, true).await?,
+            None => engine.upstream.dial(authority).await?,
         },
     };
     engine.upstream.secure(authority, offer, dialled).await
@@ -143,13 +143,8 @@ async fn serve_plain(
     dialled: Option<Stream>,
     client: Stream,
 ) {
-    let route = Arc::new(Route {
-        authority: authority.clone(),
-        wire: Wire::Plain,
-        protocol,
-        offer: Offer::Nothing,
-        named: true,
-    });
+    let route =
+        Arc::new(Route { authority: authority.clone(), wire: Wire::Plain, protocol, offer: Offer::Nothing });
     let kept = match dialled {
         Some(dialled) => engine.upstream.keep_plain(&route, dialled).await,
         None => Ok(()),
@@ -177,7 +172,7 @@ async fn pass_unknown(
     let flow = engine.record_tunnel(Some(authority), start, Some(NotInspected::UnknownProtocol));
     let upstream = match dialled {
         Some(dialled) => Ok(dialled),
-        None => engine.upstream.dial(authority, true).await,
+        None => engine.upstream.dial(authority).await,
     };
     match upstream {
         Ok(upstream) => tunnel::tunnel(engine, client, upstream, flow).await,

@@ -27,7 +27,7 @@ mod tunnel;
 mod upstream;
 mod websocket;
 
-pub use config::{Limits, ProxyConfig, UpstreamProxy};
+pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
 pub use services::{

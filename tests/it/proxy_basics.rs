@@ -3,8 +3,8 @@
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes};
 use plainsight::{
-    model::{Authority, NotInspected, Outcome, Secret},
-    proxy::UpstreamProxy,
+    claude::UpstreamProxies,
+    model::{NotInspected, Outcome, Secret},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -208,11 +208,10 @@ async fn an_upstream_proxy_is_used_for_tunnels_and_interception_and_whole_urls()
     let corporate = corporate.start().await;
     let mut setup = Setup::new(&ca, origin.address);
     setup.config.connect_to.clear();
-    setup.config.upstream_proxy = Some(UpstreamProxy {
-        authority: Authority::parse(&corporate.address.to_string(), None).unwrap(),
-        credential: Some(Secret::new("corp:pw".to_owned())),
-        bypass: std::sync::Arc::new(|authority| authority.port() == 9),
-    });
+    let url = format!("http://corp:pw@{}", corporate.address);
+    let environment = [("https_proxy", &*url), ("http_proxy", &*url), ("no_proxy", "localhost:9")];
+    let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    setup.config.upstream = UpstreamProxies::from_environment(&environment).unwrap();
     let proxy = setup.start().await;
 
     let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;

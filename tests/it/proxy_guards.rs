@@ -122,6 +122,23 @@ async fn telemetry_is_refused_when_the_store_cannot_write_and_the_conversation_g
 }
 
 #[tokio::test]
+async fn settings_go_on_when_we_fail() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    let panicked = client.ask("GET /settings/panic HTTP/1.1\r\nHost: api.example.test\r\n\r\n").await;
+    proxy.audit.unavailable.store(true, std::sync::atomic::Ordering::Relaxed);
+    let unrecorded = client.ask("GET /settings HTTP/1.1\r\nHost: api.example.test\r\n\r\n").await;
+
+    assert_eq!((panicked.status, unrecorded.status), (200, 200));
+    assert_eq!(origin.seen().len(), 2);
+    let records = proxy.audit.closed(2).await;
+    assert_eq!(records[0].opening.not_inspected, Some(NotInspected::InternalError));
+    assert_eq!(records[0].closing().outcome, Outcome::Forwarded);
+}
+
+#[tokio::test]
 async fn a_panic_in_inspection_costs_one_request() {
     let (origin, setup) = setup(&["http/1.1"]).await;
     let proxy = setup.start().await;

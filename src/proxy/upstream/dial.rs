@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,9 +17,10 @@ use tokio::{
 };
 
 use crate::{
-    model::{Authority, ConnectTo, Host},
+    claude::{UpstreamProxies, UpstreamProxy},
+    model::{Authority, ConnectTo, Host, Scheme},
     proxy::{
-        config::{ProxyConfig, UpstreamProxy},
+        config::ProxyConfig,
         error::UpstreamError,
         io::{Prefixed, Stream},
     },
@@ -29,48 +29,44 @@ use crate::{
 /// Opens TCP connections.
 pub(crate) struct Dialer {
     connect_to: Vec<ConnectTo>,
-    proxy: Option<UpstreamProxy>,
-    proxy_authorisation: Option<HeaderValue>,
+    proxies: UpstreamProxies,
     forbidden: Vec<SocketAddr>,
+    named_addresses: Vec<IpAddr>,
     time: Duration,
 }
 
 impl Dialer {
-    pub(crate) fn new(
-        config: &ProxyConfig,
-        own: SocketAddr,
-        proxy_authorisation: Option<HeaderValue>,
-    ) -> Self {
+    pub(crate) fn new(config: &ProxyConfig, own: SocketAddr) -> Self {
         let mut forbidden = config.forbidden.clone();
         forbidden.push(own);
         Self {
             connect_to: config.connect_to.clone(),
-            proxy: config.upstream_proxy.clone(),
-            proxy_authorisation,
+            proxies: config.upstream.clone(),
             forbidden,
+            named_addresses: config.named_addresses.clone(),
             time: config.limits.connect_time,
         }
     }
 
     /// The upstream proxy, if `authority` is reached through one.
-    pub(crate) fn proxy_for(&self, authority: &Authority) -> Option<&UpstreamProxy> {
-        super::applies(self.proxy.as_ref(), authority)
+    pub(crate) fn proxy_for(&self, scheme: Scheme, authority: &Authority) -> Option<&UpstreamProxy> {
+        self.proxies.choose(scheme, authority)
     }
 
     /// Opens a connection whose bytes reach `authority`.
-    pub(crate) async fn tunnel(&self, authority: &Authority, named: bool) -> Result<Stream, UpstreamError> {
+    pub(crate) async fn tunnel(&self, authority: &Authority) -> Result<Stream, UpstreamError> {
         let redirected = self.connect_to.iter().find_map(|rule| rule.apply(authority));
-        let named = named || redirected.is_some();
+        let named = redirected.is_some();
         let target = redirected.as_ref().unwrap_or(authority);
         let dialling = async {
-            let Some(proxy) = self.proxy_for(authority) else {
+            let Some(proxy) = self.proxy_for(Scheme::Https, authority) else {
                 return Ok(Prefixed::new(Bytes::new(), self.direct(target, named).await?));
             };
             if let Host::Ip(address) = target.host() {
                 self.check(target, SocketAddr::new(*address, target.port()), named)?;
             }
             // Whoever configured the proxy named it.
-            let stream = self.direct(&proxy.authority, true).await?;
+            let stream = self.direct(proxy.authority(), true).await?;
             self.ask(proxy, target, stream).await
         };
         timeout(self.time, dialling).await.unwrap_or_else(|_| Err(UpstreamError::Timeout(authority.clone())))
@@ -78,10 +74,12 @@ impl Dialer {
 
     /// Opens a connection to the proxy itself, for whole URLs.
     pub(crate) async fn proxy(&self, authority: &Authority) -> Result<Stream, UpstreamError> {
-        let Some(proxy) = self.proxy_for(authority) else { return self.tunnel(authority, false).await };
-        let stream = timeout(self.time, self.direct(&proxy.authority, true))
+        let Some(proxy) = self.proxy_for(Scheme::Http, authority) else {
+            return self.tunnel(authority).await;
+        };
+        let stream = timeout(self.time, self.direct(proxy.authority(), true))
             .await
-            .map_err(|_| UpstreamError::Timeout(proxy.authority.clone()))??;
+            .map_err(|_| UpstreamError::Timeout(proxy.authority().clone()))??;
         Ok(Prefixed::new(Bytes::new(), stream))
     }
 
@@ -110,7 +108,8 @@ impl Dialer {
         if self.forbidden.iter().any(|own| is_same(*own, address)) {
             return forbidden("that is plainsight itself");
         }
-        if !named && is_link_local(address.ip().to_canonical()) {
+        let ip = address.ip().to_canonical();
+        if !named && is_link_local(ip) && !self.named_addresses.contains(&ip) {
             return forbidden("link-local addresses serve cloud credentials");
         }
         Ok(())
@@ -123,12 +122,12 @@ impl Dialer {
         target: &Authority,
         mut stream: TcpStream,
     ) -> Result<Stream, UpstreamError> {
-        let broken = |error| UpstreamError::Connect(proxy.authority.clone(), Arc::new(error));
-        let refused = |why: String| UpstreamError::Proxy(proxy.authority.clone(), why);
+        let broken = |error| UpstreamError::Connect(proxy.authority().clone(), Arc::new(error));
+        let refused = |why: String| UpstreamError::Proxy(proxy.authority().clone(), why);
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-        if let Some(value) = &self.proxy_authorisation {
+        if let Some(value) = proxy.authorization() {
             request.extend_from_slice(b"Proxy-Authorization: ");
-            request.extend_from_slice(value.as_bytes());
+            request.extend_from_slice(value.expose().as_bytes());
             request.extend_from_slice(b"\r\n");
         }
         request.extend_from_slice(b"\r\n");

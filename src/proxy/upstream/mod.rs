@@ -6,17 +6,17 @@ mod tls;
 
 use std::sync::Arc;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    model::Authority,
+    claude::UpstreamProxy,
+    model::{Authority, Scheme},
     proxy::{
         body::{Progress, RequestBody},
-        config::{ProxyConfig, UpstreamProxy},
+        config::ProxyConfig,
         error::UpstreamError,
         framing::LARGEST_HEAD_BYTES,
         io::Stream,
@@ -49,8 +49,6 @@ pub(crate) struct Route {
     pub(crate) protocol: Protocol,
     /// What TLS offers when a new connection is made.
     pub(crate) offer: Offer,
-    /// Policy names the authority, so that it may be anywhere.
-    pub(crate) named: bool,
 }
 
 /// Everything that reaches out.
@@ -58,36 +56,25 @@ pub(crate) struct Upstream {
     dialer: Dialer,
     connector: Connector,
     pool: Arc<Pool>,
-    proxy_authorisation: Option<HeaderValue>,
 }
 
 impl Upstream {
     pub(crate) fn new(config: &ProxyConfig, own: std::net::SocketAddr) -> Result<Self, rustls::Error> {
-        let proxy_authorisation =
-            config.upstream_proxy.as_ref().and_then(|proxy| proxy.credential.as_ref()).and_then(
-                |credential| {
-                    let text = format!("Basic {}", BASE64_STANDARD.encode(credential.expose()));
-                    let mut value = HeaderValue::from_str(&text).ok()?;
-                    value.set_sensitive(true);
-                    Some(value)
-                },
-            );
         Ok(Self {
-            dialer: Dialer::new(config, own, proxy_authorisation.clone()),
+            dialer: Dialer::new(config, own),
             connector: Connector::new(config)?,
             pool: Arc::new(Pool::new(&config.limits)),
-            proxy_authorisation,
         })
     }
 
-    /// Opens TCP to `authority`, through the upstream proxy if there is one. `named` authorities may be anywhere.
-    pub(crate) async fn dial(&self, authority: &Authority, named: bool) -> Result<Stream, UpstreamError> {
-        self.dialer.tunnel(authority, named).await
+    /// Opens TCP to `authority`, through the upstream proxy if there is one.
+    pub(crate) async fn dial(&self, authority: &Authority) -> Result<Stream, UpstreamError> {
+        self.dialer.tunnel(authority).await
     }
 
     /// How a cleartext request gets to `authority`.
     pub(crate) fn plain_wire(&self, authority: &Authority) -> Wire {
-        if self.dialer.proxy_for(authority).is_some() { Wire::Proxied } else { Wire::Plain }
+        if self.dialer.proxy_for(Scheme::Http, authority).is_some() { Wire::Proxied } else { Wire::Plain }
     }
 
     /// Whether TLS to `authority` needs no dialling now.
@@ -116,7 +103,7 @@ impl Upstream {
         if offer == Offer::Both {
             self.pool.remember(authority, protocol);
         }
-        let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer, named: true };
+        let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
         let sender = handshake(authority, protocol, stream).await?;
         self.pool.put(&route, sender);
         Ok(protocol)
@@ -208,7 +195,7 @@ impl Upstream {
         let authority = &route.authority;
         match route.wire {
             Wire::Plain => {
-                let stream = self.dialer.tunnel(authority, route.named).await?;
+                let stream = self.dialer.tunnel(authority).await?;
                 handshake(authority, route.protocol, stream).await
             }
             Wire::Proxied => {
@@ -216,7 +203,7 @@ impl Upstream {
                 handshake(authority, route.protocol, stream).await
             }
             Wire::Tls => {
-                let stream = self.dialer.tunnel(authority, route.named).await?;
+                let stream = self.dialer.tunnel(authority).await?;
                 let offer = match (route.offer, route.protocol) {
                     (Offer::Nothing, _) => Offer::Nothing,
                     (_, Protocol::Http1) => Offer::Http1,
@@ -243,8 +230,12 @@ impl Upstream {
         if let Ok(uri) = Uri::try_from(format!("http://{authority}{target}")) {
             *request.uri_mut() = uri;
         }
-        if let Some(value) = &self.proxy_authorisation {
-            request.headers_mut().insert(header::PROXY_AUTHORIZATION, value.clone());
+        let proxy = self.dialer.proxy_for(Scheme::Http, &route.authority);
+        if let Some(text) = proxy.and_then(UpstreamProxy::authorization)
+            && let Ok(mut value) = HeaderValue::from_str(text.expose())
+        {
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
         }
     }
 }
@@ -279,11 +270,6 @@ where
             Ok(Sender::Http2(sender))
         }
     }
-}
-
-/// Whether the upstream proxy is used for `authority`.
-fn applies<'a>(proxy: Option<&'a UpstreamProxy>, authority: &Authority) -> Option<&'a UpstreamProxy> {
-    proxy.filter(|proxy| !(proxy.bypass)(authority))
 }
 
 /// Most that an HTTP/1 connection buffers; larger does not make a download faster.

@@ -15,7 +15,8 @@ use plainsight::{
     proxy::{Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, Opened},
 };
 
-/// Intercepts every host but those that end in `.tunnel` and link-local addresses; inspects paths that begin with `/telemetry`.
+/// Intercepts every host but those that end in `.tunnel` and link-local addresses; inspects paths that begin with `/telemetry`
+/// or `/settings`.
 #[derive(Default)]
 pub struct FakeInspection {
     pub captured: Mutex<Vec<CapturedRequest>>,
@@ -29,8 +30,12 @@ impl Inspection for FakeInspection {
     }
 
     fn classify(&self, head: &RequestHead) -> Destination {
-        let inspected = head.path().starts_with("/telemetry");
-        let kind = if inspected { DestinationKind::Telemetry } else { DestinationKind::Conversation };
+        let kind = match head.path() {
+            path if path.starts_with("/telemetry") => DestinationKind::Telemetry,
+            path if path.starts_with("/settings") => DestinationKind::Settings,
+            _ => DestinationKind::Conversation,
+        };
+        let inspected = kind != DestinationKind::Conversation;
         Destination { id: DestinationId::new(kind.as_str()), kind, inspected }
     }
 
