@@ -257,8 +257,7 @@ fn feedback_is_read_down_to_each_message_of_the_conversation() {
         "rawTranscriptJsonl": format!("{message}\n{message}\n"),
     });
     let body = json!({"content": report.to_string()}).to_string();
-    let bundle =
-        format!("--B\r\nContent-Disposition: form-data; name=\"description\"\r\n\r\nit broke\r\n--B--\r\n");
+    let bundle = "--B\r\nContent-Disposition: form-data; name=\"description\"\r\n\r\nit broke\r\n--B--\r\n";
 
     let (feedback, bundle) = (read(PayloadFormat::Feedback, body), read(PayloadFormat::Feedback, bundle));
 
