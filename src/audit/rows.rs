@@ -14,7 +14,7 @@ use crate::{
     audit::AuditError,
     model::{
         Action, CapturedField, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
+        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, SentCredential,
     },
 };
 
@@ -52,6 +52,7 @@ impl OpeningRow {
         };
         let terms = terms_of(&opening.findings);
         let details = Details {
+            credentials: opening.credentials,
             findings: opening.findings,
             news: opening.news,
             fields_left_out: opening.fields_left_out,
@@ -160,6 +161,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         policy_row: shape.policy_row,
         not_inspected: read_word(row, 6)?,
         format: shape.format,
+        credentials: details.credentials,
         findings: details.findings,
         fields: Vec::new(),
         fields_left_out: details.fields_left_out,
@@ -263,6 +265,8 @@ struct Shape {
 #[derive(Default, Serialize, Deserialize)]
 struct Details {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    credentials: Vec<SentCredential>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     findings: Vec<Finding>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     news: Vec<Box<str>>,
@@ -272,7 +276,10 @@ struct Details {
 
 impl Details {
     fn is_empty(&self) -> bool {
-        self.findings.is_empty() && self.news.is_empty() && self.fields_left_out == 0
+        self.credentials.is_empty()
+            && self.findings.is_empty()
+            && self.news.is_empty()
+            && self.fields_left_out == 0
     }
 }
 

@@ -47,6 +47,7 @@ fn opening(id: FlowId) -> FlowOpening {
         policy_row: "default".into(),
         not_inspected: None,
         format: Some("first-party-events".into()),
+        credentials: Vec::new(),
         findings: Vec::new(),
         fields: Vec::new(),
         fields_left_out: 0,

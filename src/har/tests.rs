@@ -270,6 +270,7 @@ fn record(number: u32) -> FlowRecord {
             fields: vec![field("statsig:a", "b***"), field("statsig:c", "1")],
             fields_left_out: 0,
             body: None,
+            credentials: Vec::new(),
             news: Vec::new(),
         },
         closing: Some(FlowClosing {

@@ -1,72 +1,179 @@
-/// Longest target kept in a record, in bytes. Real ones stay under 1 KiB.
-const TARGET_LIMIT: usize = 4096;
+//! Which values of a request's head open a door. They are what a service needs, so they are no findings; and what
+//! they open is nobody's business, so nothing of them is looked at, kept or shown but a keyed fingerprint.
 
-/// Parameters of a query whose value opens a door, compared without case.
+use std::sync::LazyLock;
+
+use crate::model::{Document, Field, FieldKind, FingerprintKey, PathPattern, SentCredential, TextId};
+
+/// Stands for a credential's value.
+pub(super) const MASK: &str = "***";
+
+/// Fields of a head that hold credentials, as globs over their paths in lower case.
 const CREDENTIALS: &[&str] = &[
-    "access_token",
-    "api-key",
-    "api_key",
-    "apikey",
-    "auth",
-    "client_secret",
-    "code",
-    "dd-api-key",
-    "k",
-    "key",
-    "password",
-    "secret",
-    "sentry_key",
-    "sig",
-    "signature",
-    "token",
+    "header:{authorization,proxy-authorization,*-authorization,api-key,apikey,*api-key,*api_key,*apikey}",
+    "header:{*token,*token-bin,*secret*,*password*,*passwd*,*credential*,*signature*,x-auth-*,*-auth,*-auth-key}",
+    "header:{*access-key*,*-ingestion-key,*license-key,x-honeycomb-team,x-functions-key,x-amz-security-token}",
+    "header:x-sentry-auth/{sentry_key,sentry_secret}",
+    "header:{cookie,set-cookie}/{*sess*,*token*,*auth*,*sid,sid*,*key,*jwt*,*csrf*,*xsrf*,*secret*,*login*}",
+    "header:{cookie,set-cookie}/{*remember*,*credential*,*pass*,__secure-*,__host-*,cf_clearance,__cf_bm,_cfuvid}",
+    "query:{access_token,auth,code,k,key,sig,pass,jwt,sdk-key,sdkkey,sdk_key,sentry_key,sentry_secret}",
+    "query:{*api-key,*api_key,*apikey,*token,*secret*,*password*,*passwd*,*signature*,*credential*}",
 ];
 
-/// A request's target as it may be kept: the values of credentials in its query become `***`.
-pub(super) fn masked_target(target: &str) -> Box<str> {
-    let (path, query) = match target.split_once('?') {
-        None => return super::walk::cut(target, TARGET_LIMIT).into(),
-        Some(parts) => parts,
-    };
-    let mut masked = String::with_capacity(target.len());
-    masked.push_str(path);
-    masked.push('?');
-    for (index, parameter) in query.split('&').enumerate() {
-        if index > 0 {
-            masked.push('&');
-        }
-        match parameter.split_once('=') {
-            Some((name, value)) if is_credential(name) && !value.is_empty() => {
-                masked.push_str(name);
-                masked.push_str("=***");
-            }
-            _ => masked.push_str(parameter),
-        }
-    }
-    super::walk::cut(&masked, TARGET_LIMIT).into()
+/// Paths whose last segment is a key: GrowthBook's.
+const KEYS_IN_PATHS: &[&str] = &["api/eval/*", "api/features/*", "sub/*"];
+
+/// Ways to say who one is that stand before a credential, in any header.
+const SCHEMES: &[&[u8]] = &[b"basic ", b"bearer ", b"digest ", b"negotiate "];
+
+/// Shortest value of a cookie that is taken for a key when its name says nothing.
+const OPAQUE_COOKIE: usize = 20;
+
+static PATTERNS: LazyLock<Vec<PathPattern>> = LazyLock::new(|| parse(CREDENTIALS));
+static PATH_PATTERNS: LazyLock<Vec<PathPattern>> = LazyLock::new(|| parse(KEYS_IN_PATHS));
+
+fn parse(globs: &[&str]) -> Vec<PathPattern> {
+    globs.iter().map(|glob| PathPattern::parse(glob).expect("a literal glob, read in tests")).collect()
 }
 
-fn is_credential(name: &str) -> bool {
-    // A name may be written with percent signs; what cannot be read plainly counts as a credential.
-    name.contains('%') || CREDENTIALS.iter().any(|known| known.eq_ignore_ascii_case(name))
+/// A document's body with the values of credentials masked, and what they were; `None` when there are none.
+pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<(Vec<u8>, Vec<SentCredential>)> {
+    let body = document.text(TextId::BODY);
+    let mut masked = Vec::new();
+    let mut credentials = Vec::new();
+    let mut at = 0;
+    for field in document.fields_in(TextId::BODY) {
+        if field.kind().is_branch() || field.span().is_empty() || !is_credential(document, field) {
+            continue;
+        }
+        let plain = field.plain();
+        credentials.push(SentCredential {
+            path: field.path(),
+            fingerprint: key.fingerprint(&plain[scheme_length(plain)..]),
+        });
+        masked.extend_from_slice(&body[at..field.span().start]);
+        masked.extend_from_slice(MASK.as_bytes());
+        at = field.span().end;
+    }
+    if credentials.is_empty() {
+        return None;
+    }
+    masked.extend_from_slice(&body[at..]);
+    Some((masked, credentials))
+}
+
+fn is_credential(document: &Document, field: Field<'_>) -> bool {
+    if document.prefix() == "path" {
+        let path = String::from_utf8_lossy(document.text(TextId::BODY));
+        let is_last = document.text(TextId::BODY)[field.span().end..].iter().all(|byte| *byte == b'/');
+        return is_last && PATH_PATTERNS.iter().any(|it| it.matches_segments_of(path.trim_matches('/')));
+    }
+    let path = field.path();
+    let name = path.as_str().to_lowercase();
+    if PATTERNS.iter().any(|pattern| pattern.matches(&name)) {
+        return true;
+    }
+    let value = field.plain();
+    if name.starts_with("header:cookie/") || name == "header:cookie" {
+        return is_opaque(value);
+    }
+    document.prefix() == "header" && scheme_length(value) > 0
+}
+
+fn scheme_length(value: &[u8]) -> usize {
+    let is = |scheme: &&&[u8]| value.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
+    SCHEMES.iter().find(is).map_or(0, |scheme| scheme.len())
+}
+
+/// Whether a value reads as a key rather than as a word, a number, an address or a UUID.
+fn is_opaque(value: &[u8]) -> bool {
+    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=_-.%:".contains(byte);
+    let is_uuid = value.len() == 36 && value.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    let is_address = memchr::memmem::find(value, b"%40").is_some();
+    value.len() >= OPAQUE_COOKIE
+        && !is_uuid
+        && !is_address
+        && value.iter().all(is_key)
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic)
+}
+
+/// Whether a field is one whose value was masked.
+pub(super) fn is_masked(field: Field<'_>) -> bool {
+    field.kind() == FieldKind::String && field.raw() == MASK.as_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::{self, Budget};
 
-    #[test]
-    fn credentials_in_a_query_are_masked() {
-        assert_eq!(&*masked_target("/v1/rgstr?k=client-abc&st=javascript"), "/v1/rgstr?k=***&st=javascript");
-        assert_eq!(&*masked_target("/a?DD-API-KEY=x&b&Token=y="), "/a?DD-API-KEY=***&b&Token=***");
-        assert_eq!(&*masked_target("/a?%6b=client-abc"), "/a?%6b=***");
-        assert_eq!(&*masked_target("/a?beta=true"), "/a?beta=true");
-        assert_eq!(&*masked_target("/a"), "/a");
+    fn key() -> FingerprintKey {
+        FingerprintKey::new(&[7; 32])
+    }
+
+    fn masked(document: &Document) -> (String, Vec<String>) {
+        let (body, credentials) =
+            hide(document, &key()).unwrap_or_else(|| (document.text(TextId::BODY).to_vec(), Vec::new()));
+        let names = credentials.iter().map(|credential| credential.path.to_string()).collect();
+        (String::from_utf8(body).unwrap(), names)
+    }
+
+    fn query(text: &str) -> String {
+        masked(&payload::query(text, &Budget::default())).0
     }
 
     #[test]
-    fn a_long_target_is_cut_between_characters() {
-        let target = format!("/{}", "é".repeat(5000));
+    fn credentials_in_a_query_are_masked() {
+        assert_eq!(query("k=client-abc&st=javascript"), "k=***&st=javascript");
+        assert_eq!(query("DD-API-KEY=x&b&Token=y="), "DD-API-KEY=***&b&Token=***");
+        assert_eq!(query("%6b=client-abc&k="), "%6b=***&k=");
+        assert_eq!(query("beta=true"), "beta=true");
+    }
 
-        assert!(masked_target(&target).len() <= TARGET_LIMIT);
+    #[test]
+    fn keys_in_a_path_are_masked() {
+        let path = |text| masked(&payload::path(text, &Budget::default()));
+
+        assert_eq!(path("/api/eval/sdk-abc"), ("/api/eval/***".to_owned(), vec!["path:eval".to_owned()]));
+        assert_eq!(path("/sub/sdk-abc/").0, "/sub/***/");
+        assert_eq!(path("/api/claude_code/features/list").0, "/api/claude_code/features/list");
+    }
+
+    #[test]
+    fn credentials_in_headers_and_cookies_are_masked() {
+        let fields: [(&str, &[u8]); 9] = [
+            ("authorization", b"Bearer abc"),
+            ("x-api-key", b"abc"),
+            ("dd-api-key", b"abc"),
+            ("x-custom", b"Basic YWJj"),
+            ("cookie", b"theme=dark; sessionKey=abc; odd=aaaaaaaaaa0000000000; mail=bob@example.com"),
+            ("x-sentry-auth", b"Sentry sentry_version=7, sentry_key=abc"),
+            ("anthropic-version", b"2023-06-01"),
+            ("user-agent", b"claude-cli/2 (token)"),
+            ("x-request-id", b"abc"),
+        ];
+
+        let (body, names) = masked(&payload::headers(fields.into_iter(), &Budget::default()));
+
+        assert_eq!(
+            body,
+            "authorization: ***\nx-api-key: ***\ndd-api-key: ***\nx-custom: ***\n\
+             cookie: theme=dark; sessionKey=***; odd=***; mail=bob@example.com\n\
+             x-sentry-auth: Sentry sentry_version=7, sentry_key=***\n\
+             anthropic-version: 2023-06-01\nuser-agent: claude-cli/2 (token)\nx-request-id: abc\n"
+        );
+        assert_eq!(names.len(), 7);
+    }
+
+    #[test]
+    fn one_key_has_one_fingerprint_whatever_stands_before_it() {
+        let of = |name, value: &[u8]| {
+            let document = payload::headers([(name, value)].into_iter(), &Budget::default());
+            hide(&document, &key()).unwrap().1[0].fingerprint
+        };
+
+        assert_eq!(of("authorization", b"Bearer abc"), of("x-api-key", b"abc"));
+        assert_ne!(of("authorization", b"Bearer abd"), of("x-api-key", b"abc"));
     }
 }

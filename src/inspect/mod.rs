@@ -5,6 +5,7 @@
 
 mod capture;
 mod credential;
+mod head;
 mod news;
 mod walk;
 
@@ -147,7 +148,8 @@ impl Inspector {
             DestinationKind::Conversation => Some(NotInspected::Conversation),
             _ => Some(NotInspected::NotIntercepted),
         });
-        let opening = walk::opening(id, head, destination, time_ms, reason);
+        let seen = head::Head::target_of(self, &destination.id, head);
+        let opening = walk::opening(id, head, &seen, destination, time_ms, reason);
         FlowOpening { news: self.known.in_request(head, destination, None, &[]), ..opening }
     }
 
@@ -184,5 +186,7 @@ impl Inspector {
     }
 }
 
+#[cfg(test)]
+mod head_tests;
 #[cfg(test)]
 mod tests;

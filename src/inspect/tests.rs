@@ -10,7 +10,7 @@ use super::*;
 
 const TIME_MS: i64 = 1_763_700_000_000;
 
-fn inspector(capture: Capture) -> Inspector {
+pub(super) fn inspector(capture: Capture) -> Inspector {
     Inspector::new(
         Catalogue::embedded(),
         Vec::new(),
@@ -21,7 +21,7 @@ fn inspector(capture: Capture) -> Inspector {
     )
 }
 
-fn request(
+pub(super) fn request(
     authority: &str,
     target: &str,
     headers: &[(&'static str, &str)],
@@ -46,12 +46,12 @@ fn request(
     }
 }
 
-fn inspect(inspector: &Inspector, request: CapturedRequest) -> Inspection {
+pub(super) fn inspect(inspector: &Inspector, request: CapturedRequest) -> Inspection {
     let destination = inspector.classify(&request.head);
     inspector.inspect(request, destination, TIME_MS)
 }
 
-fn complete(body: &str) -> CapturedBody {
+pub(super) fn complete(body: &str) -> CapturedBody {
     CapturedBody::Complete(Bytes::copy_from_slice(body.as_bytes()))
 }
 
@@ -161,6 +161,25 @@ fn what_was_not_read_says_why() {
     assert_eq!(reason(&[], CapturedBody::OverLimit(Bytes::new())), Some(NotInspected::BodyTooLarge));
     assert_eq!(reason(&[], complete(&EVENTS[..60])), Some(NotInspected::FormatBroken));
     assert_eq!(reason(&[], complete("\u{1}\u{2}\u{3}")), Some(NotInspected::FormatUnsupported));
+}
+
+#[test]
+fn a_body_that_no_header_calls_compressed_must_be_whole_too() {
+    let inspector = inspector(Capture::Masked);
+    let opening = |body: &str| {
+        let body = encoding::encode(&[Coding::Gzip], body.as_bytes());
+        let request = request("statsigapi.net", "/v1/rgstr?gz=1", &[], CapturedBody::Complete(body.into()));
+        inspect(&inspector, request).opening
+    };
+
+    let (whole, cut) = (opening(EVENTS), opening(&EVENTS[..EVENTS.len() - 3]));
+
+    assert_eq!((whole.not_inspected, cut.not_inspected), (None, Some(NotInspected::FormatBroken)));
+    assert!(
+        cut.findings
+            .iter()
+            .any(|finding| finding.path.as_str() == "statsig:!gzip/!json/events/0/event_data/email")
+    );
 }
 
 #[test]

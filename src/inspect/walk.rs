@@ -14,10 +14,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, credential};
-
-/// Longest `User-Agent` kept, in bytes. Real ones stay under 100.
-const USER_AGENT_LIMIT: usize = 200;
+use super::{Forward, Inspection, Inspector, capture, head::Head};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -46,6 +43,7 @@ pub(super) struct Decoded<'i> {
 /// A request in which the rules have looked.
 pub(super) struct Scanned<'i> {
     decoded: Decoded<'i>,
+    head: Head,
     hits: Vec<Hit>,
     findings: Vec<Finding>,
 }
@@ -106,17 +104,24 @@ impl<'i> Classified<'i> {
 }
 
 impl<'i> Decoded<'i> {
-    /// Runs the rules over what was decoded.
-    pub(super) fn scan(self) -> Scanned<'i> {
-        let Classified { inspector, destination, .. } = &self.classified;
-        let Some(document) = &self.document else {
-            return Scanned { decoded: self, hits: Vec::new(), findings: Vec::new() };
-        };
-        let hits =
-            SCRATCH.with_borrow_mut(|scratch| inspector.rules.scan(document, &destination.id, scratch));
-        let findings = hits.iter().map(|hit| finding(inspector, document, hit)).collect();
-        Scanned { decoded: self, hits, findings }
+    /// Runs the rules over the head and over what was decoded.
+    pub(super) fn scan(mut self) -> Scanned<'i> {
+        let Classified { inspector, destination, request, .. } = &self.classified;
+        let head = Head::of(inspector, &destination.id, &request.head, request.trailers.as_ref());
+        let mut findings = head.findings(inspector);
+        let mut hits = Vec::new();
+        if let Some(document) = &self.document {
+            hits = scan(inspector, document, &destination.id);
+            findings.extend(hits.iter().map(|hit| finding(inspector, document, hit)));
+        }
+        self.not_inspected = self.not_inspected.or(head.gap());
+        Scanned { decoded: self, head, hits, findings }
     }
+}
+
+/// Runs the rules over one document.
+pub(super) fn scan(inspector: &Inspector, document: &Document, destination: &DestinationId) -> Vec<Hit> {
+    SCRATCH.with_borrow_mut(|scratch| inspector.rules.scan(document, destination, scratch))
 }
 
 impl<'i> Scanned<'i> {
@@ -135,19 +140,21 @@ impl<'i> Scanned<'i> {
 impl Decided<'_> {
     /// Writes the record, and says what to send on.
     pub(super) fn finish(self) -> Inspection {
-        let Self { scanned: Scanned { decoded, hits, findings }, decision } = self;
+        let Self { scanned: Scanned { decoded, head, hits, findings }, decision } = self;
         let Classified { inspector, request, destination, time_ms } = decoded.classified;
         let body = match &request.body {
             CapturedBody::Complete(body) | CapturedBody::OverLimit(body) => Some(body.clone()),
             CapturedBody::Streamed => None,
         };
-        let (fields, fields_left_out) = match &decoded.document {
-            Some(document) => {
-                inspector.options.capture.fields(document, &hits, |hit, value| preview(inspector, hit, value))
-            }
-            None => (Vec::new(), 0),
-        };
+        let mut fields = head.fields(inspector);
+        let mut fields_left_out = 0;
         let news = inspector.known.in_request(&request.head, &destination, decoded.document.as_ref(), &hits);
+        if let Some(document) = &decoded.document {
+            let mask = |hit: &Hit, value: &[u8]| preview(inspector, hit, value);
+            let (in_body, left_out) = inspector.options.capture.fields(document, &hits, mask);
+            fields.extend(in_body);
+            fields_left_out = left_out;
+        }
         let opening = FlowOpening {
             news,
             session: session(inspector, &request.head, decoded.document.as_ref()),
@@ -159,7 +166,7 @@ impl Decided<'_> {
             fields,
             fields_left_out,
             body: body.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
-            ..opening(request.id, &request.head, &destination, time_ms, decoded.not_inspected)
+            ..opening(request.id, &request.head, &head, &destination, time_ms, decoded.not_inspected)
         };
         let forward = match decision.action {
             Action::Allow => Forward::Original,
@@ -190,6 +197,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         policy_row: "".into(),
         not_inspected: None,
         format: None,
+        credentials: Vec::new(),
         findings: Vec::new(),
         fields: Vec::new(),
         fields_left_out: 0,
@@ -202,6 +210,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
 pub(super) fn opening(
     id: FlowId,
     head: &RequestHead,
+    seen: &Head,
     destination: &Destination,
     time_ms: i64,
     not_inspected: Option<NotInspected>,
@@ -213,9 +222,10 @@ pub(super) fn opening(
         method: method(&head.method),
         scheme: head.scheme.as_str().into(),
         authority: head.authority.to_string().into(),
-        path: credential::masked_target(&head.target),
+        path: seen.target(),
         version: version(head.version).into(),
-        user_agent: head.header("user-agent").map(|text| cut(text, USER_AGENT_LIMIT).into()),
+        user_agent: seen.user_agent(),
+        credentials: seen.credentials.clone(),
         not_inspected,
         ..blank_opening(id)
     }
@@ -224,15 +234,16 @@ pub(super) fn opening(
 /// Why a part of the document was not read, if one was not.
 ///
 /// A value inside the document that was cut off before it was sent (clients cut at 512 characters and more) is read to
-/// its last byte; it is the body itself that must be whole.
-fn gap(document: &Document) -> Option<NotInspected> {
+/// its last byte; it is the body itself that must be whole, also when it was opened as a whole.
+pub(super) fn gap(document: &Document) -> Option<NotInspected> {
+    let is_body = |text: TextId| text == TextId::BODY || document.segment(text, 0).0 == NodeId::ROOT;
     let hides = |(node, reason): &&(NodeId, NotInspected)| {
-        *reason != NotInspected::FormatBroken || document.field(*node).text() == TextId::BODY
+        *reason != NotInspected::FormatBroken || is_body(document.field(*node).text())
     };
     document.gaps().iter().find(hides).map(|(_, reason)| *reason)
 }
 
-fn finding(inspector: &Inspector, document: &Document, hit: &Hit) -> Finding {
+pub(super) fn finding(inspector: &Inspector, document: &Document, hit: &Hit) -> Finding {
     let rule = &inspector.rules.rules()[hit.rule];
     let value = &document.text(hit.text)[hit.range.clone()];
     let Range { start, end } = document.body_span(hit.text, hit.range.clone());
@@ -249,7 +260,7 @@ fn finding(inspector: &Inspector, document: &Document, hit: &Hit) -> Finding {
     }
 }
 
-fn preview(inspector: &Inspector, hit: &Hit, value: &[u8]) -> Box<str> {
+pub(super) fn preview(inspector: &Inspector, hit: &Hit, value: &[u8]) -> Box<str> {
     rules::preview(&inspector.rules.rules()[hit.rule], value)
 }
 

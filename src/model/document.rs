@@ -26,6 +26,11 @@ impl NodeId {
     /// The root.
     pub const ROOT: Self = Self(0);
 
+    /// The node that is added to `document` next.
+    pub fn after(document: &Document) -> Self {
+        Self(document.nodes.len() as u32)
+    }
+
     /// The position in document order.
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -51,7 +56,15 @@ pub enum Name {
         /// Offset after the last byte.
         end: u32,
     },
-    /// A name that is not in the bytes: a protobuf field, or a container segment such as `!json`.
+    /// As [`Name::Key`], but written as in a form: with percent escapes, and `+` for a space.
+    PercentKey {
+        /// Offset of the first byte.
+        start: u32,
+        /// Offset after the last byte.
+        end: u32,
+    },
+    /// A name that is not in the bytes: a protobuf field, or a container segment such as `!json`. The empty name
+    /// stands in no path.
     Static(&'static str),
     /// A protobuf field that the schema does not name.
     FieldNumber(u32),
@@ -74,7 +87,8 @@ pub enum FieldKind {
     Object,
     /// Text. The span is what stands between the quotes.
     String,
-    /// Text with JSON escapes in it. A plain copy stands in another text, see [`Document::plain`].
+    /// Text with the escapes of its format (JSON's, a form's). A plain copy stands in another text, see
+    /// [`Document::plain`].
     EscapedString,
     /// A number in a binary format; `value` decodes it, and there is no text to scan.
     Binary(BinaryNumber),
@@ -131,6 +145,11 @@ pub enum SpanMap {
     /// Offsets count from the start of either text, not of the segment. Behind a unit stands another entry, be it
     /// only for the end of the segment, to say where the unit ends.
     Pieces(Vec<(u32, u32, bool)>),
+    /// As [`SpanMap::Base64`], but written from its last character to its first.
+    ReversedBase64 {
+        /// Offset after the first character, which comes last, in the parent text.
+        end: u32,
+    },
     /// No inner structure (compression): everything maps to the whole of this range of the parent text.
     Whole(Range<u32>),
 }
@@ -140,14 +159,8 @@ impl SpanMap {
     fn to_parent(&self, range: Range<u32>, offset: u32) -> Range<u32> {
         match self {
             Self::Base64 { start } => {
-                let (from, to) = (range.start - offset, range.end - offset);
-                // The character that holds a byte's first bit, and the one that holds its last.
-                let first_char = from / 3 * 4 + from % 3;
-                if range.is_empty() {
-                    return start + first_char..start + first_char;
-                }
-                let last_char = (to - 1) / 3 * 4 + (to - 1) % 3 + 1;
-                start + first_char..start + last_char + 1
+                let Range { start: first, end: last } = base64_characters(range, offset);
+                start + first..start + last
             }
             Self::Pieces(pieces) => {
                 let place = |at: u32| pieces.partition_point(|piece| piece.0 <= at).saturating_sub(1);
@@ -167,9 +180,25 @@ impl SpanMap {
                 }
                 start..end
             }
+            Self::ReversedBase64 { end } => {
+                let characters = base64_characters(range, offset);
+                end.saturating_sub(characters.end)..end.saturating_sub(characters.start)
+            }
+            Self::Whole(whole) if range.is_empty() => whole.start..whole.start,
             Self::Whole(whole) => whole.clone(),
         }
     }
+}
+
+/// Which characters of base64 hold the bits of a range of bytes, which begins counting at `offset`.
+fn base64_characters(range: Range<u32>, offset: u32) -> Range<u32> {
+    let (from, to) = (range.start - offset, range.end - offset);
+    // The character that holds a byte's first bit, and the one that holds its last.
+    let first = from / 3 * 4 + from % 3;
+    if range.is_empty() {
+        return first..first;
+    }
+    first..(to - 1) / 3 * 4 + (to - 1) % 3 + 2
 }
 
 /// A piece of an opened text: where it lies, whose value it is, and how to get back.
@@ -244,6 +273,12 @@ impl Document {
         (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
     }
 
+    /// The nodes from one on, in document order.
+    pub fn fields_from(&self, first: NodeId) -> impl ExactSizeIterator<Item = Field<'_>> {
+        (first.0.min(self.nodes.len() as u32)..self.nodes.len() as u32)
+            .map(|index| Field { document: self, id: NodeId(index) })
+    }
+
     /// The nodes whose bytes stand in one text, in document order.
     pub fn fields_in(&self, text: TextId) -> impl ExactSizeIterator<Item = Field<'_>> {
         self.texts[text.index()].nodes.clone().map(|index| Field { document: self, id: NodeId(index) })
@@ -272,9 +307,17 @@ impl Document {
             0 => None,
             after => Some(place.nodes.start + after as u32 - 1),
         };
-        // A key stands before its value: the node that starts next may own the offset by its name.
-        if let Some(next) = nodes.get(after)
-            && let Name::Key { start, end } | Name::EscapedKey { start, end } = next.name
+        // A key stands before its value: the node that starts next may own the offset by its name. Unless a value
+        // stands here that gives another node its name, as the type of a Sentry item does.
+        let is_value = after > 0 && {
+            let node = &nodes[after - 1];
+            !node.kind.is_branch() && at < node.end
+        };
+        if !is_value
+            && let Some(next) = nodes.get(after)
+            && let Name::Key { start, end }
+            | Name::EscapedKey { start, end }
+            | Name::PercentKey { start, end } = next.name
             && (start..end).contains(&at)
         {
             index = Some(place.nodes.start + after as u32);
@@ -442,6 +485,9 @@ impl<'d> Field<'d> {
             Name::EscapedKey { start, end } => {
                 Some(Cow::Owned(unescape_key(&self.document.text(self.text())[start as usize..end as usize])))
             }
+            Name::PercentKey { start, end } => {
+                Some(Cow::Owned(percent_key(&self.document.text(self.text())[start as usize..end as usize])))
+            }
         }
     }
 
@@ -496,6 +542,27 @@ fn unescape_key(raw: &[u8]) -> Vec<u8> {
     serde_json::from_slice::<String>(&quoted).map_or_else(|_| raw.to_vec(), String::into_bytes)
 }
 
+fn percent_key(raw: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let mut plain = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        plain.push(match (first, after) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, behind @ ..]) => match (digit(high), digit(low)) {
+                (Some(high), Some(low)) => {
+                    rest = behind;
+                    (high << 4 | low) as u8
+                }
+                _ => b'%',
+            },
+            _ => *first,
+        });
+    }
+    plain
+}
+
 impl BinaryNumber {
     fn display(self, raw: &[u8]) -> String {
         let varint = || {
@@ -535,6 +602,11 @@ impl Mark {
     pub fn nodes(self) -> usize {
         self.nodes
     }
+
+    /// The first node that was added since.
+    pub fn first(self) -> NodeId {
+        NodeId(self.nodes as u32)
+    }
 }
 
 /// Builds a [`Document`] text by text. Used by `payload`; everyone else only reads.
@@ -564,6 +636,11 @@ impl DocumentBuilder {
     /// What has been built so far.
     pub fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// The text that nodes are added to.
+    pub fn current_text(&self) -> TextId {
+        TextId(self.current)
     }
 
     /// Adds a node to the current text and returns its id. The first node added is the root and its own parent.

@@ -30,6 +30,7 @@ pub use id::{FlowId, IdError, RunId};
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use record::{
     CapturedField, FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord,
+    SentCredential,
 };
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;

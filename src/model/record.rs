@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Action, DestinationId, DestinationKind, Finding, Fingerprint, FlowId, NotInspected, Outcome,
+    Action, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId, NotInspected, Outcome,
     ParseWordError, RunId,
 };
 
@@ -24,6 +24,15 @@ pub struct CapturedField {
     pub value: Box<str>,
 }
 
+/// A credential that was sent: where, and a keyed hash of it. Its value is in no record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentCredential {
+    /// The field, such as `header:x-api-key`.
+    pub path: FieldPath,
+    /// Keyed hash of the value, without escapes and without a scheme such as `Bearer`.
+    pub fingerprint: Fingerprint,
+}
+
 /// What is written before anything leaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FlowOpening {
@@ -44,7 +53,7 @@ pub struct FlowOpening {
     pub scheme: Box<str>,
     /// Host and port.
     pub authority: Box<str>,
-    /// Path and query, with the values of credentials masked; empty for a tunnel.
+    /// Path and query, with credentials and findings masked; empty for a tunnel.
     pub path: Box<str>,
     /// The HTTP version that the client spoke, such as `HTTP/1.1`.
     pub version: Box<str>,
@@ -62,6 +71,9 @@ pub struct FlowOpening {
     pub not_inspected: Option<NotInspected>,
     /// The decoder that read the body, such as `first-party-events`.
     pub format: Option<Box<str>>,
+    /// Credentials in the head that were sent, in order of place.
+    #[serde(default)]
+    pub credentials: Vec<SentCredential>,
     /// What the rules found, in order of place.
     pub findings: Vec<Finding>,
     /// The decoded fields, masked; empty unless payload capture is on.

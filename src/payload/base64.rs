@@ -3,7 +3,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use crate::payload::json::looks_like_json;
+use crate::payload::{compressed, json::looks_like_json};
 
 /// Shortest base64 that is opened when it holds JSON: `eyJhIjox` is `{"a":1`. Nothing but JSON begins like that.
 const SHORTEST_JSON: usize = 8;
@@ -65,8 +65,10 @@ impl Candidate {
         self.length
     }
 
-    /// Appends what `raw` stands for to `out`, if that is JSON or other text; else `false` and nothing appended.
-    pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Appends what `raw` stands for to `out`, if that is JSON, other text or compressed; else `false` and nothing appended.
+    ///
+    /// Compressed bytes count only if `may_be_packed`.
+    pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>, may_be_packed: bool) -> bool {
         /// Characters that are decoded first, to turn away most of what is no text. Whole groups.
         const PROBE: usize = 32;
         let engine = if self.is_url_safe { &URL_SAFE_ENGINE } else { &STANDARD_ENGINE };
@@ -75,19 +77,31 @@ impl Candidate {
         let Ok(count) = engine.decode_slice(&raw[..raw.len().min(PROBE)], &mut probe) else {
             return false;
         };
-        if text_part(&probe[..count]).is_none() {
+        let is_packed = may_be_packed && compressed::magic(&probe[..count]).is_some();
+        if !is_packed && text_part(&probe[..count]).is_none() {
             return false;
         }
         let start = out.len();
         let is_opened = engine.decode_vec(raw, out).is_ok()
-            && text_part(&out[start..]).is_some_and(|text| {
-                looks_like_json(text.as_bytes()) || text.len() >= SHORTEST_TEXT && is_readable(text)
-            });
+            && (is_packed && compressed::detect(&out[start..]).is_some()
+                || text_part(&out[start..]).is_some_and(|text| {
+                    looks_like_json(text.as_bytes()) || text.len() >= SHORTEST_TEXT && is_readable(text)
+                }));
         if !is_opened {
             out.truncate(start);
         }
         is_opened
     }
+}
+
+/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64.
+pub(super) fn decode_known(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let is_decoded = STANDARD_ENGINE.decode_vec(raw, out).is_ok();
+    if !is_decoded {
+        out.truncate(start);
+    }
+    is_decoded
 }
 
 const NONE: u8 = 0;
@@ -173,7 +187,7 @@ mod tests {
 
     fn opened(raw: &str) -> Option<String> {
         let mut out = Vec::new();
-        let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out);
+        let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out, true);
         is_opened.then(|| String::from_utf8_lossy(&out).into_owned())
     }
 

@@ -7,10 +7,13 @@ use crate::{
         ByteSize, Document, DocumentBuilder, FieldKind, Mark, Name, NodeId, NotInspected, SpanMap, TextId,
     },
     payload::{
-        base64::Candidate,
+        base64::{self, Candidate},
+        compressed::{self, Ended, Packing},
         escape::{Copy, unescape},
         json::{Ending, Walker, looks_like_json},
         percent,
+        shape::{self, Shape},
+        tags,
     },
 };
 
@@ -52,7 +55,21 @@ struct Strings {
     /// Values with escapes, and values that look like JSON without any.
     values: Vec<(NodeId, Range<usize>)>,
     base64: Vec<(NodeId, Range<usize>, Candidate)>,
+    packed: Vec<(NodeId, Range<usize>, Packing)>,
     percent: Vec<(NodeId, Range<usize>)>,
+    reversed: Vec<(NodeId, Range<usize>)>,
+    tags: Vec<(NodeId, Range<usize>)>,
+}
+
+/// How the strings of a text are escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escaping {
+    /// As in a form: percent escapes, and `+` for a space.
+    Form,
+    /// As in JSON.
+    Json,
+    /// Percent escapes alone, as in a path.
+    Percent,
 }
 
 impl Strings {
@@ -60,6 +77,11 @@ impl Strings {
     fn sort_in(&mut self, node: NodeId, range: Range<usize>, raw: &[u8]) {
         if let Some(candidate) = Candidate::of(raw) {
             self.base64.push((node, range, candidate));
+        } else if compressed::magic(raw).is_some()
+            && !compressed::is_utf8(raw)
+            && let Some(packing) = compressed::detect(raw)
+        {
+            self.packed.push((node, range, packing));
         } else if percent::has_escape(raw) {
             self.percent.push((node, range));
         }
@@ -71,6 +93,9 @@ impl Strings {
             .or_else(|| first(&self.keys))
             .or_else(|| self.base64.first().map(|(node, ..)| *node))
             .or_else(|| first(&self.percent))
+            .or_else(|| self.packed.first().map(|(node, ..)| *node))
+            .or_else(|| first(&self.reversed))
+            .or_else(|| first(&self.tags))
     }
 }
 
@@ -101,31 +126,30 @@ impl Opened {
     }
 }
 
+/// How many compressed values are opened. Each costs a decoder, whatever it holds; real bodies have one or two.
+const MOST_PACKED: u32 = 1_000;
+
 /// Opens what strings hold: breadth first, text by text, so that the nodes of a text lie together.
 ///
 /// The strings of one text give at most one text of each kind: plain copies of values with escapes, the same of keys,
-/// what base64 holds, what percent escapes give. Those that look like JSON are walked where they stand; the rest is
-/// looked into again.
+/// what base64 holds, what was compressed, what percent escapes give. Those that look like JSON are walked where they
+/// stand; the rest is looked into again.
 pub(super) struct Opener {
-    builder: DocumentBuilder,
-    walker: Walker,
+    pub(super) builder: DocumentBuilder,
+    pub(super) walker: Walker,
     pending: VecDeque<Pending>,
     most_containers: u32,
     bytes_left: usize,
+    /// How many compressed values may still be opened.
+    packed_left: u32,
+    /// What the body is, and what a body that was compressed is inside.
+    shape: Shape,
+    /// Texts whose strings are not escaped as in JSON.
+    escapings: Vec<(TextId, Escaping)>,
 }
-
-/// Reads a JSON body and everything that its strings hold.
-pub(super) fn decode(prefix: &'static str, body: Bytes, budget: &Budget) -> Document {
-    let mut opener = Opener::new(prefix, body.clone(), budget);
-    let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-    opener.walker.walk(&mut opener.builder, &body, start..body.len(), NodeId::ROOT, Name::Static(""));
-    opener.finish()
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Opener {
-    fn new(prefix: &'static str, body: Bytes, budget: &Budget) -> Self {
+    pub(super) fn new(prefix: &'static str, body: Bytes, shape: Shape, budget: &Budget) -> Self {
         let pending = VecDeque::from([Pending { text: TextId::BODY, containers: 0, loose: Vec::new() }]);
         Self {
             builder: DocumentBuilder::new(prefix, body),
@@ -133,10 +157,45 @@ impl Opener {
             pending,
             most_containers: budget.containers,
             bytes_left: budget.opened_bytes.as_usize(),
+            packed_left: MOST_PACKED,
+            shape,
+            escapings: Vec::new(),
         }
     }
 
-    fn finish(mut self) -> Document {
+    /// Adds a node to the current text, if the budget has one left; else notes that at its parent.
+    pub(super) fn push(
+        &mut self,
+        parent: NodeId,
+        name: Name,
+        kind: FieldKind,
+        span: Range<usize>,
+    ) -> Option<NodeId> {
+        if self.walker.nodes_left() == 0 {
+            if self.builder.document().fields().len() > 0 {
+                self.builder.gap(parent, NotInspected::NestingBudget);
+            }
+            return None;
+        }
+        self.walker.spend(1);
+        Some(self.builder.push(parent, name, kind, span))
+    }
+
+    /// Reads one value in JSON from the current text, as `name` of `parent`.
+    pub(super) fn walk(&mut self, bytes: &[u8], range: Range<usize>, parent: NodeId, name: Name) -> Ending {
+        self.walker.walk(&mut self.builder, bytes, range, parent, name)
+    }
+
+    /// Says how strings of the current text are escaped, when it is not as in JSON.
+    pub(super) fn set_escaping(&mut self, escaping: Escaping) {
+        self.escapings.push((self.builder.current_text(), escaping));
+    }
+
+    fn escaping(&self, text: TextId) -> Escaping {
+        self.escapings.iter().find(|(other, _)| *other == text).map_or(Escaping::Json, |(_, how)| *how)
+    }
+
+    pub(super) fn finish(mut self) -> Document {
         while let Some(pending) = self.pending.pop_front() {
             let bytes = self.builder.document().text_bytes(pending.text);
             let strings = self.collect(&pending, &bytes);
@@ -151,28 +210,46 @@ impl Opener {
             self.open_keys(&pending, &bytes, &strings.keys);
             self.open_base64(&pending, &bytes, &strings.base64);
             self.open_percent(&pending, &bytes, &strings.percent);
+            self.open_packed(&pending, &bytes, &strings.packed);
+            self.open_reversed(&pending, &bytes, &strings.reversed);
+            self.open_tags(&pending, &bytes, &strings.tags);
         }
         self.builder.finish()
     }
 
     fn collect(&self, pending: &Pending, bytes: &[u8]) -> Strings {
         let mut strings = Strings::default();
+        let document = self.builder.document();
         for (node, range) in &pending.loose {
-            strings.sort_in(*node, range.clone(), &bytes[range.clone()]);
+            if tags::is_tags(document.field(*node), &bytes[range.clone()]) {
+                strings.tags.push((*node, range.clone()));
+            } else {
+                strings.sort_in(*node, range.clone(), &bytes[range.clone()]);
+            }
         }
-        for field in self.builder.document().fields_in(pending.text) {
-            if let Name::EscapedKey { start, end } = field.name() {
+        for field in document.fields_in(pending.text) {
+            if let Name::EscapedKey { start, end } | Name::PercentKey { start, end } = field.name() {
                 strings.keys.push((field.id(), start as usize..end as usize));
             }
             match field.kind() {
                 FieldKind::EscapedString => strings.values.push((field.id(), field.span())),
-                // A static name is a container's own: what it holds is in `loose`, or was walked.
-                FieldKind::String if !matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {
+                // A static name with this mark is a container's own: what it holds is in `loose`, or was walked.
+                _ if matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {}
+                FieldKind::Bytes => {
+                    if let Some(packing) = compressed::detect(&bytes[field.span()]) {
+                        strings.packed.push((field.id(), field.span(), packing));
+                    }
+                }
+                FieldKind::String => {
                     let raw = &bytes[field.span()];
                     match raw.first() {
                         Some(b'{' | b'[') if looks_like_json(raw) => {
                             strings.values.push((field.id(), field.span()));
                         }
+                        Some(_) if self.shape.may_be_reversed(field, raw) => {
+                            strings.reversed.push((field.id(), field.span()));
+                        }
+                        Some(_) if tags::is_tags(field, raw) => strings.tags.push((field.id(), field.span())),
                         Some(_) => strings.sort_in(field.id(), field.span(), raw),
                         None => {}
                     }
@@ -208,6 +285,11 @@ impl Opener {
         strings: &[(NodeId, Range<usize>)],
     ) -> Option<(TextId, Walkable)> {
         let mut opened = Opened::default();
+        let unescape = match self.escaping(pending.text) {
+            Escaping::Form => percent::unescape_form,
+            Escaping::Json => unescape,
+            Escaping::Percent => percent::unescape,
+        };
         for (node, range) in strings {
             let start = opened.begin();
             let mut copy = Copy::at_end_of(&opened.bytes);
@@ -236,7 +318,7 @@ impl Opener {
                 break;
             }
             let start = opened.begin();
-            if candidate.decode(&bytes[range.clone()], &mut opened.bytes) {
+            if candidate.decode(&bytes[range.clone()], &mut opened.bytes, self.packed_left > 0) {
                 self.bytes_left -= (opened.bytes.len() - start).min(self.bytes_left);
                 opened.end(start, *node, SpanMap::Base64 { start: range.start as u32 });
             } else {
@@ -244,6 +326,26 @@ impl Opener {
             }
         }
         self.open_named(pending, opened, "!base64");
+    }
+
+    /// Opens values of the body of which it is known that they are base64, whatever they hold.
+    pub(super) fn open_known_base64(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in values {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            let start = opened.begin();
+            if base64::decode_known(&bytes[range.clone()], &mut opened.bytes) && opened.bytes.len() > start {
+                self.bytes_left -= opened.bytes.len() - start;
+                opened.end(start, *node, SpanMap::Base64 { start: range.start as u32 });
+            } else {
+                opened.give_up();
+            }
+        }
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        self.open_named(&pending, opened, "!base64");
     }
 
     fn open_percent(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
@@ -266,6 +368,75 @@ impl Opener {
         self.open_named(pending, opened, "!percent");
     }
 
+    fn open_packed(&mut self, pending: &Pending, bytes: &[u8], packed: &[(NodeId, Range<usize>, Packing)]) {
+        for packing in Packing::ALL {
+            let mut opened = Opened::default();
+            for (node, range, _) in packed.iter().filter(|(.., other)| *other == packing) {
+                if self.packed_left == 0 {
+                    self.builder.gap(*node, NotInspected::NestingBudget);
+                    break;
+                }
+                self.packed_left -= 1;
+                let start = opened.begin();
+                let ended = packing.unpack(&bytes[range.clone()], &mut opened.bytes, self.bytes_left);
+                self.bytes_left -= (opened.bytes.len() - start).min(self.bytes_left);
+                match ended {
+                    Ended::Broken => self.builder.gap(*node, NotInspected::FormatBroken),
+                    Ended::Full => self.builder.gap(*node, NotInspected::DecodedTooLarge),
+                    Ended::Whole => {}
+                }
+                if opened.bytes.len() == start {
+                    opened.give_up();
+                    continue;
+                }
+                opened.end(start, *node, SpanMap::Whole(range.start as u32..range.end as u32));
+            }
+            self.open_named(pending, opened, packing.segment());
+        }
+    }
+
+    fn open_reversed(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in strings {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            let backwards: Vec<u8> = bytes[range.clone()].iter().rev().copied().collect();
+            let start = opened.begin();
+            if Candidate::of(&backwards).is_some_and(|it| it.decode(&backwards, &mut opened.bytes, false)) {
+                self.bytes_left -= opened.bytes.len() - start;
+                opened.end(start, *node, SpanMap::ReversedBase64 { end: range.end as u32 });
+            } else {
+                opened.give_up();
+            }
+        }
+        self.open_named(pending, opened, "!reversed-base64");
+    }
+
+    fn open_tags(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
+        let mut opened = Opened::default();
+        for (node, range) in strings {
+            if range.len() > self.bytes_left {
+                self.builder.gap(*node, NotInspected::NestingBudget);
+                break;
+            }
+            self.bytes_left -= range.len();
+            let start = opened.begin();
+            let mut copy = Copy::at_end_of(&opened.bytes);
+            copy.run(&mut opened.bytes, &bytes[range.clone()], range.start);
+            copy.end(&opened.bytes, range.end);
+            opened.end(start, *node, SpanMap::Pieces(copy.pieces));
+        }
+        let Some((text, opened)) = self.open_text(pending, opened, true) else {
+            return;
+        };
+        for (range, owner) in opened.segments {
+            tags::read(self, &opened.bytes, range, owner);
+        }
+        self.pending.push_back(Pending { text, containers: pending.containers + 1, loose: Vec::new() });
+    }
+
     /// Opens a text in which every segment has a node of its own, and is JSON or looked into again.
     fn open_named(&mut self, pending: &Pending, opened: Opened, name: &'static str) {
         let Some((text, opened)) = self.open_text(pending, opened, true) else {
@@ -273,13 +444,23 @@ impl Opener {
         };
         let mut loose = Vec::new();
         for (range, owner) in opened.segments {
-            if self.walker.nodes_left() == 0 {
-                self.builder.gap(owner, NotInspected::NestingBudget);
+            let is_text = match compressed::detect(&opened.bytes[range.clone()]) {
+                Some(_) => false,
+                None => compressed::is_utf8(&opened.bytes[range.clone()]),
+            };
+            let kind = if is_text { FieldKind::String } else { FieldKind::Bytes };
+            let Some(node) = self.push(owner, Name::Static(name), kind, range.clone()) else {
                 break;
+            };
+            if kind == FieldKind::Bytes
+                && Packing::ALL.iter().any(|packing| packing.segment() == name)
+                && compressed::detect(&opened.bytes[range.clone()]).is_none()
+            {
+                self.builder.gap(node, NotInspected::FormatUnsupported);
             }
-            self.walker.spend(1);
-            let node = self.builder.push(owner, Name::Static(name), FieldKind::String, range.clone());
-            if !self.walk_json(&opened.bytes, range.clone(), node) {
+            let is_read = owner == NodeId::ROOT
+                && shape::read_inside(self, self.shape, &opened.bytes, range.clone(), node);
+            if !is_read && !self.walk_json(&opened.bytes, range.clone(), node) {
                 loose.push((node, range));
             }
         }
@@ -302,12 +483,28 @@ impl Opener {
     }
 
     /// Adds what stands in `range` of the current text as `!json` of `owner`, if it is JSON.
+    /// Lines of JSON are `!lines`.
     fn walk_json(&mut self, bytes: &[u8], range: Range<usize>, owner: NodeId) -> bool {
+        if shape::is_lines(&bytes[range.clone()]) {
+            shape::read_lines(self, bytes, range, owner, Name::Static("!lines"));
+            return true;
+        }
+        self.walk_if_json(bytes, range, owner, Name::Static("!json"))
+    }
+
+    /// As [`Opener::walk`], but adds nothing and says `false` when it is no JSON.
+    pub(super) fn walk_if_json(
+        &mut self,
+        bytes: &[u8],
+        range: Range<usize>,
+        owner: NodeId,
+        name: Name,
+    ) -> bool {
         if !looks_like_json(&bytes[range.clone()]) {
             return false;
         }
         let mark = self.builder.mark();
-        let ending = self.walker.walk(&mut self.builder, bytes, range, owner, Name::Static("!json"));
+        let ending = self.walker.walk(&mut self.builder, bytes, range, owner, name);
         let is_json = self.is_json(ending, mark);
         if !is_json {
             self.walker.refund(self.builder.document().fields().len() - mark.nodes());
@@ -320,7 +517,7 @@ impl Opener {
     ///
     /// An object proves itself by a member, and a list by an object with a member.
     fn is_json(&self, ending: Ending, mark: Mark) -> bool {
-        let mut fields = self.builder.document().fields().skip(mark.nodes());
+        let mut fields = self.builder.document().fields_from(mark.first());
         let has_member = |first: FieldKind, second: Option<FieldKind>, third: bool| match first {
             FieldKind::Object => second.is_some(),
             _ => second == Some(FieldKind::Object) && third,

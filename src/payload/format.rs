@@ -2,7 +2,11 @@ use bytes::Bytes;
 
 use crate::{
     model::{Confidence, Document, DocumentBuilder},
-    payload::{Budget, PayloadError, container, json::looks_like_json},
+    payload::{
+        Budget, PayloadError, compressed,
+        json::looks_like_json,
+        shape::{self, Shape},
+    },
 };
 
 /// The format of a payload: how its bytes are read, and by which name its paths begin.
@@ -16,6 +20,8 @@ pub enum PayloadFormat {
     Empty,
     /// GrowthBook's remote evaluation, in JSON.
     FeatureFlags,
+    /// Feedback and transcripts that a person sends on purpose, in JSON.
+    Feedback,
     /// Anthropic's event batches, in JSON with base64 in it.
     FirstPartyEvents,
     /// Anthropic's metrics, in JSON.
@@ -30,14 +36,28 @@ pub enum PayloadFormat {
     Json,
     /// A form of several parts, as for uploads.
     Multipart,
+    /// The plan's use.
+    OauthUsage,
     /// OpenTelemetry, in whichever encoding.
     Otlp,
     /// Protobuf without a known schema.
     Protobuf,
+    /// Segment's batches, in JSON.
+    Segment,
     /// Sentry's envelopes.
     Sentry,
+    /// A crash's memory, in a form of several parts, as Sentry takes it.
+    SentryMinidump,
+    /// One event for Sentry in JSON, perhaps in base64 of zlib, as old clients send it.
+    SentryStore,
+    /// Account, settings and limits.
+    Settings,
     /// Statsig's events and initialisation, in JSON whatever its label.
     Statsig,
+    /// Text without a structure.
+    Text,
+    /// Questions about new versions.
+    Updates,
     /// None of these.
     Unknown,
 }
@@ -49,6 +69,7 @@ impl PayloadFormat {
             Self::Datadog => "datadog",
             Self::Empty => "empty",
             Self::FeatureFlags => "feature-flags",
+            Self::Feedback => "feedback",
             Self::FirstPartyEvents => "first-party-events",
             Self::FirstPartyMetrics => "first-party-metrics",
             Self::Form => "form",
@@ -56,11 +77,16 @@ impl PayloadFormat {
             Self::Gzip => "gzip",
             Self::Json => "json",
             Self::Multipart => "multipart",
+            Self::OauthUsage => "oauth-usage",
             Self::Otlp => "otlp",
             Self::Protobuf => "protobuf",
-            Self::Sentry => "sentry",
+            Self::Segment => "segment",
+            Self::Sentry | Self::SentryMinidump | Self::SentryStore => "sentry",
+            Self::Settings => "settings",
             Self::Statsig => "statsig",
+            Self::Text => "text",
             Self::Unknown => "unknown",
+            Self::Updates => "updates",
         }
     }
 }
@@ -87,20 +113,27 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
     if media_type.starts_with("application/grpc") {
         return is(PayloadFormat::Grpc, Confidence::High);
     }
-    if body.starts_with(GZIP_MAGIC) {
-        return is(PayloadFormat::Gzip, Confidence::High);
-    }
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match destination {
         "otlp" => return is(PayloadFormat::Otlp, Confidence::High),
-        "sentry" if path.trim_end_matches('/').ends_with("/envelope") => {
-            return is(PayloadFormat::Sentry, Confidence::Certain);
+        "sentry" => {
+            let format = match path.trim_end_matches('/').rsplit_once('/') {
+                Some((_, "minidump")) if media_type != "application/json" => PayloadFormat::SentryMinidump,
+                Some((_, "store")) => PayloadFormat::SentryStore,
+                _ => PayloadFormat::Sentry,
+            };
+            return is(format, Confidence::Certain);
         }
         _ => {}
     }
+    let named = json_of(destination);
+    if compressed::detect(body).is_some() {
+        return is(named.unwrap_or(PayloadFormat::Gzip), Confidence::High);
+    }
     let says_json = media_type == "application/json" || media_type.ends_with("+json");
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if looks_like_json(body) {
-        return match json_of(destination) {
+        return match named {
+            _ if media_type == "application/x-sentry-envelope" => is(PayloadFormat::Sentry, Confidence::High),
             Some(format) => is(format, Confidence::Certain),
             None => is(PayloadFormat::Json, if says_json { Confidence::Certain } else { Confidence::High }),
         };
@@ -108,10 +141,12 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
     match media_type.as_str() {
         "application/x-www-form-urlencoded" => is(PayloadFormat::Form, Confidence::Medium),
         "application/x-protobuf" | "application/protobuf" => is(PayloadFormat::Protobuf, Confidence::Medium),
-        "application/x-sentry-envelope" => is(PayloadFormat::Sentry, Confidence::High),
-        "multipart/form-data" => is(PayloadFormat::Multipart, Confidence::High),
+        _ if media_type.starts_with("multipart/") => {
+            is(named.unwrap_or(PayloadFormat::Multipart), Confidence::High)
+        }
         // A lone value, or broken from the start: the walk finds out and says so.
-        _ if says_json => is(json_of(destination).unwrap_or(PayloadFormat::Json), Confidence::Low),
+        _ if says_json => is(named.unwrap_or(PayloadFormat::Json), Confidence::Low),
+        _ if compressed::is_text(body) => is(named.unwrap_or(PayloadFormat::Text), Confidence::Low),
         _ => is(PayloadFormat::Unknown, Confidence::Low),
     }
 }
@@ -126,35 +161,46 @@ pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Do
     if u32::try_from(body.len()).is_err() {
         return Err(PayloadError::TooLarge);
     }
+    let read = |shape| Ok(shape::decode(format.name(), shape, body.clone(), budget));
     match format {
-        PayloadFormat::Empty => Ok(DocumentBuilder::new(format.name(), body).finish()),
+        PayloadFormat::Empty => Ok(DocumentBuilder::new(format.name(), body.clone()).finish()),
         PayloadFormat::Datadog
         | PayloadFormat::FeatureFlags
+        | PayloadFormat::Feedback
         | PayloadFormat::FirstPartyEvents
         | PayloadFormat::FirstPartyMetrics
-        | PayloadFormat::Json
-        | PayloadFormat::Statsig => Ok(container::decode(format.name(), body, budget)),
-        PayloadFormat::Form
-        | PayloadFormat::Grpc
         | PayloadFormat::Gzip
-        | PayloadFormat::Multipart
-        | PayloadFormat::Otlp
-        | PayloadFormat::Protobuf
-        | PayloadFormat::Sentry
-        | PayloadFormat::Unknown => Err(PayloadError::Unsupported(format.name())),
+        | PayloadFormat::OauthUsage
+        | PayloadFormat::Segment
+        | PayloadFormat::SentryStore
+        | PayloadFormat::Settings
+        | PayloadFormat::Text
+        | PayloadFormat::Unknown
+        | PayloadFormat::Updates => read(Shape::Any),
+        PayloadFormat::Form => read(Shape::Form),
+        PayloadFormat::Json => read(Shape::Json),
+        PayloadFormat::Multipart | PayloadFormat::SentryMinidump => read(Shape::Multipart),
+        PayloadFormat::Sentry => read(Shape::Envelope),
+        PayloadFormat::Statsig => read(Shape::Statsig),
+        PayloadFormat::Grpc | PayloadFormat::Otlp | PayloadFormat::Protobuf => {
+            Err(PayloadError::Unsupported(format.name()))
+        }
     }
 }
-
-const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 
 /// What a destination's JSON is called; `None` where it has no name of its own.
 fn json_of(destination: &str) -> Option<PayloadFormat> {
     Some(match destination {
         "datadog" => PayloadFormat::Datadog,
         "feature-flags" => PayloadFormat::FeatureFlags,
+        "feedback" => PayloadFormat::Feedback,
         "first-party-events" => PayloadFormat::FirstPartyEvents,
         "first-party-metrics" => PayloadFormat::FirstPartyMetrics,
+        "oauth-usage" => PayloadFormat::OauthUsage,
+        "segment" => PayloadFormat::Segment,
+        "settings" => PayloadFormat::Settings,
         "statsig" => PayloadFormat::Statsig,
+        "updates" => PayloadFormat::Updates,
         _ => return None,
     })
 }
@@ -181,6 +227,7 @@ mod tests {
         for expected in [
             PayloadFormat::Datadog,
             PayloadFormat::FeatureFlags,
+            PayloadFormat::Feedback,
             PayloadFormat::FirstPartyEvents,
             PayloadFormat::FirstPartyMetrics,
             PayloadFormat::Statsig,
@@ -189,7 +236,7 @@ mod tests {
 
             assert_eq!(found, Recognition { format: expected, confidence: Confidence::Certain });
         }
-        assert_eq!(format("feedback", json, "/", body), PayloadFormat::Json);
+        assert_eq!(format("third-party", json, "/", body), PayloadFormat::Json);
     }
 
     #[test]
@@ -198,20 +245,38 @@ mod tests {
 
         assert_eq!(format("statsig", "text/plain;charset=UTF-8", "/v1/rgstr", body), PayloadFormat::Statsig);
         assert_eq!(recognise("unknown", None, "/", body).format, PayloadFormat::Json);
-        assert_eq!(format("unknown", "text/plain", "/", b"[INFO] hello"), PayloadFormat::Unknown);
+        assert_eq!(format("unknown", "text/plain", "/", b"[INFO] hello"), PayloadFormat::Text);
+    }
+
+    #[test]
+    fn the_body_decides_and_labels_only_hint() {
+        let gzip = encode_gzip(b"{}");
+        let cases = [
+            (format("statsig", "text/plain", "/v1/rgstr", &gzip), PayloadFormat::Statsig),
+            (format("x", "", "/", &gzip), PayloadFormat::Gzip),
+            (format("sentry", "", "/api/1/envelope/", b"{}\n{}\n{}"), PayloadFormat::Sentry),
+            (format("sentry", "", "/api/1/store/", b"eJw"), PayloadFormat::SentryStore),
+            (
+                format("sentry", "multipart/form-data; boundary=x", "/api/1/minidump/", b"--x"),
+                PayloadFormat::SentryMinidump,
+            ),
+            (format("x", "application/x-www-form-urlencoded", "/", b"a=b"), PayloadFormat::Form),
+            (format("x", "application/x-www-form-urlencoded", "/", b"{\"a\":1}"), PayloadFormat::Json),
+            (format("x", "multipart/form-data; boundary=x", "/", b"--x"), PayloadFormat::Multipart),
+            (format("x", "", "/", b"just text"), PayloadFormat::Text),
+            (format("x", "application/octet-stream", "/", b"\x00\x01"), PayloadFormat::Unknown),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
     fn what_has_no_decoder_yet_is_named_and_refused() {
         let cases = [
-            (format("statsig", "text/plain", "/v1/rgstr", b"\x1f\x8b\x08\0rest"), PayloadFormat::Gzip),
             (format("otlp", "application/json", "/v1/logs", b"{\"resourceLogs\":[]}"), PayloadFormat::Otlp),
             (format("otlp", "application/grpc+proto", "/x/Export", b"\0\0\0\0\0"), PayloadFormat::Grpc),
-            (format("sentry", "", "/api/1/envelope/", b"{}\n{}\n{}"), PayloadFormat::Sentry),
-            (format("x", "application/x-www-form-urlencoded", "/", b"a=b"), PayloadFormat::Form),
-            (format("x", "multipart/form-data; boundary=x", "/", b"--x"), PayloadFormat::Multipart),
             (format("x", "application/x-protobuf", "/", b"\x0a\x01"), PayloadFormat::Protobuf),
-            (format("x", "application/octet-stream", "/", b"\x00\x01"), PayloadFormat::Unknown),
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);
@@ -221,6 +286,26 @@ mod tests {
             assert_eq!(error, PayloadError::Unsupported(expected.name()));
             assert_eq!(error.reason(), NotInspected::FormatUnsupported);
         }
+    }
+
+    #[test]
+    fn bytes_without_a_format_are_a_gap_and_can_be_scanned() {
+        let document = decode(
+            &PayloadFormat::Unknown,
+            Bytes::from_static(b"\x00bob@example.com\x01"),
+            &Budget::default(),
+        )
+        .unwrap();
+
+        assert_eq!(document.gaps()[0].1, NotInspected::FormatUnsupported);
+        assert_eq!(document.fields().len(), 1);
+    }
+
+    fn encode_gzip(bytes: &[u8]) -> Vec<u8> {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]

@@ -7,14 +7,22 @@
 use crate::model::NotInspected;
 
 mod base64;
+mod compressed;
 mod container;
 mod escape;
+mod form;
 mod format;
+mod head;
 mod json;
+mod multipart;
 mod percent;
+mod sentry;
+mod shape;
+mod tags;
 
 pub use container::Budget;
 pub use format::{PayloadFormat, Recognition, decode, recognise};
+pub use head::{headers, path, query};
 
 /// Why a payload was not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,5 +45,7 @@ impl PayloadError {
     }
 }
 
+#[cfg(test)]
+mod layout_tests;
 #[cfg(test)]
 mod tests;

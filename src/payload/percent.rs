@@ -28,6 +28,61 @@ pub(super) fn decode(raw: &[u8], offset: usize, out: &mut Vec<u8>, copy: &mut Co
     is_changed && is_text
 }
 
+/// Appends what `raw` reads without percent escapes, whatever that gives: they are the format's own. Otherwise as
+/// [`escape::unescape`](super::escape::unescape).
+pub(super) fn unescape(raw: &[u8], offset: usize, out: &mut Vec<u8>, copy: &mut Copy, room: usize) -> bool {
+    undo(raw, offset, out, copy, room, false)
+}
+
+/// As [`unescape`], with `+` for a space.
+pub(super) fn unescape_form(
+    raw: &[u8],
+    offset: usize,
+    out: &mut Vec<u8>,
+    copy: &mut Copy,
+    room: usize,
+) -> bool {
+    undo(raw, offset, out, copy, room, true)
+}
+
+fn undo(
+    raw: &[u8],
+    offset: usize,
+    out: &mut Vec<u8>,
+    copy: &mut Copy,
+    room: usize,
+    plus_is_space: bool,
+) -> bool {
+    let (mut run, mut at) = (0, 0);
+    let plus = if plus_is_space { b'+' } else { b'%' };
+    while let Some(found) = memchr::memchr2(b'%', plus, &raw[at..]) {
+        at += found;
+        let (byte, length) = match (raw[at], read_escape(&raw[at..])) {
+            (b'+', _) => (b' ', 1),
+            (_, Some(byte)) => (byte, 3),
+            (_, None) => {
+                at += 1;
+                continue;
+            }
+        };
+        if copy.size(out) + (at - run) > room {
+            copy.end(out, offset + run);
+            return false;
+        }
+        copy.run(out, &raw[run..at], offset + run);
+        copy.unit(out, &[byte], offset + at);
+        at += length;
+        run = at;
+    }
+    let fits = copy.size(out) + (raw.len() - run) <= room;
+    if fits {
+        copy.run(out, &raw[run..], offset + run);
+        run = raw.len();
+    }
+    copy.end(out, offset + run);
+    fits
+}
+
 /// Whether anything in `raw` reads as an escape.
 pub(super) fn has_escape(raw: &[u8]) -> bool {
     memchr::memchr_iter(b'%', raw).any(|at| read_escape(&raw[at..]).is_some())

@@ -438,7 +438,7 @@ fn unquote(bytes: &[u8], times: usize) -> Vec<u8> {
 }
 
 /// Holds of every document.
-fn check(document: &Document) -> Result<(), TestCaseError> {
+pub(super) fn check(document: &Document) -> Result<(), TestCaseError> {
     let body = document.text(TextId::BODY).len();
     for (text, bytes) in document.texts() {
         let mut start = 0;

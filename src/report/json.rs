@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{CapturedField, Finding, FlowRecord},
+    model::{CapturedField, Finding, FlowRecord, SentCredential},
     report::words,
 };
 
@@ -37,6 +37,7 @@ pub fn flow(flow: &FlowRecord) -> Value {
         "not_inspected": words::not_inspected(flow),
         "format": opening.format,
         "news": opening.news,
+        "credentials": opening.credentials.iter().map(credential).collect::<Vec<_>>(),
         "findings": opening.findings.iter().map(finding).collect::<Vec<_>>(),
     })
 }
@@ -54,6 +55,10 @@ pub fn flow_with_fields(flow: &FlowRecord) -> Value {
 pub(super) fn time(time_ms: i64) -> Option<String> {
     let timestamp = Timestamp::from_millisecond(time_ms).ok()?;
     Some(timestamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}
+
+fn credential(sent: &SentCredential) -> Value {
+    json!({ "path": sent.path, "fingerprint": sent.fingerprint })
 }
 
 fn finding(finding: &Finding) -> Value {
@@ -91,6 +96,7 @@ mod tests {
                 "request_bytes": 316_302, "sent_bytes": 316_302, "response_bytes": 42, "duration_ms": 87,
                 "action": "allow", "policy_row": "default", "outcome": "forwarded", "error": null,
                 "not_inspected": null, "format": "first-party-events", "news": [],
+                "credentials": [],
                 "findings": value["findings"],
             })
         );

@@ -36,6 +36,7 @@ pub(super) fn record(number: u32, destination: &str, kind: DestinationKind, path
             policy_row: "default".into(),
             not_inspected: None,
             format: Some(destination.into()),
+            credentials: Vec::new(),
             findings: Vec::new(),
             fields: Vec::new(),
             fields_left_out: 0,

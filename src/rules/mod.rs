@@ -48,5 +48,13 @@ pub fn embedded() -> Vec<Source> {
             }),+]
         };
     }
-    packs!["core.toml", "identity.toml", "content.toml", "environment.toml", "secrets.toml"]
+    packs![
+        "core.toml",
+        "identity.toml",
+        "content.toml",
+        "environment.toml",
+        "secrets.toml",
+        "head.toml",
+        "feedback.toml"
+    ]
 }

@@ -502,7 +502,13 @@ fn read_samples(table: &Table<'_>, kind: &Kind) -> Result<Vec<Sample>, RuleError
         if let Some((extra, _)) = sample.entries().find(|(key, _)| key != form && !companions.contains(key)) {
             return Err(sample.bad(extra, format!("it does not go with `{form}`")));
         }
-        if form.ends_with("_path") != matches!(kind, Kind::Field) {
+        let fits = match kind {
+            Kind::Field => form.ends_with("_path"),
+            Kind::Known(_) => !form.ends_with("_path"),
+            // A value rule may hold for certain fields only.
+            Kind::Value(_) => true,
+        };
+        if !fits {
             return Err(sample.bad(form, format!("it does not prove a rule of kind `{}`", kind.as_str())));
         }
         let text =

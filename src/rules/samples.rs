@@ -85,7 +85,7 @@ fn one_field(path: &str, value: &str) -> Result<Document, String> {
     let (prefix, rest) = path.split_once(':').ok_or_else(|| format!("`{path}` has no prefix"))?;
     // Prefixes are a handful of format names in the program; a sample may name any, so it is kept for good.
     let prefix: &'static str = known_prefix(prefix);
-    let body = format!("{rest}{value}");
+    let body = format!("{rest} {value}");
     let mut builder = DocumentBuilder::new(prefix, Bytes::from(body.clone()));
     let mut parent = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
     let mut at = 0;
@@ -98,7 +98,7 @@ fn one_field(path: &str, value: &str) -> Result<Document, String> {
             Err(_) => Name::Key { start, end },
         };
         let kind = if names.peek().is_some() { FieldKind::Object } else { FieldKind::String };
-        parent = builder.push(parent, name, kind, rest.len()..body.len());
+        parent = builder.push(parent, name, kind, rest.len() + 1..body.len());
     }
     Ok(builder.finish())
 }
@@ -107,16 +107,23 @@ fn known_prefix(prefix: &str) -> &'static str {
     const KNOWN: &[&str] = &[
         "datadog",
         "feature-flags",
+        "feedback",
         "first-party-events",
         "first-party-metrics",
         "form",
         "header",
         "json",
+        "multipart",
+        "oauth-usage",
         "otlp",
+        "path",
         "query",
+        "segment",
         "sentry",
+        "settings",
         "statsig",
         "text",
+        "updates",
     ];
     KNOWN.iter().find(|known| **known == prefix).copied().unwrap_or("other")
 }

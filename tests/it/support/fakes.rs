@@ -92,6 +92,7 @@ impl Inspection for FakeInspection {
             policy_row: "default".into(),
             not_inspected: reason,
             format: None,
+            credentials: Vec::new(),
             findings: Vec::new(),
             fields: Vec::new(),
             fields_left_out: 0,
