@@ -523,6 +523,19 @@ impl BinaryNumber {
     }
 }
 
+/// What becomes of a node, see [`DocumentBuilder::reshape`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stays.
+    Keep,
+    /// It goes, and its members are its parent's.
+    LeaveOut,
+    /// It is called otherwise, and is of this kind.
+    Rename(Name, FieldKind),
+    /// It is called otherwise, and has no value.
+    Void(Name),
+}
+
 /// A point in the building of a text.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -611,6 +624,40 @@ impl DocumentBuilder {
         text.nodes.end = kept as u32;
         self.document.nodes.truncate(kept);
         self.document.gaps.truncate(mark.gaps);
+    }
+
+    /// Goes through the nodes of the body in order, before any text was opened, and makes of each what `change` says.
+    ///
+    /// `change` may look at the node and at those behind it, but not at those before: they may have moved.
+    pub fn reshape(&mut self, mut change: impl FnMut(&Document, NodeId) -> Change) {
+        let mut moved: Vec<u32> = Vec::with_capacity(self.document.nodes.len());
+        let mut kept = 0;
+        for index in 0..self.document.nodes.len() as u32 {
+            let change = change(&self.document, NodeId(index));
+            let mut node = self.document.nodes[index as usize];
+            // The root is its own parent, and stays.
+            let parent = if node.parent == index { kept } else { moved[node.parent as usize] };
+            node.parent = parent;
+            match change {
+                Change::LeaveOut if index != 0 => {
+                    moved.push(parent);
+                    continue;
+                }
+                Change::Keep | Change::LeaveOut => {}
+                Change::Rename(name, kind) => (node.name, node.kind) = (name, kind),
+                Change::Void(name) => {
+                    (node.name, node.kind, node.end) = (name, FieldKind::Null, node.start);
+                }
+            }
+            self.document.nodes[kept as usize] = node;
+            moved.push(kept);
+            kept += 1;
+        }
+        self.document.nodes.truncate(kept as usize);
+        self.document.texts[0].nodes.end = kept;
+        for (node, _) in &mut self.document.gaps {
+            node.0 = moved[node.index()];
+        }
     }
 
     /// Adds a text that was opened from `parent`; nodes are added to it from now on.

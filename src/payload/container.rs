@@ -40,6 +40,8 @@ struct Pending {
     text: TextId,
     /// How many containers stand around it.
     containers: u32,
+    /// Whether its strings are written with JSON's escapes.
+    is_escaped: bool,
     /// Values in it that have no node of their own there: whose value, and where.
     loose: Vec<(NodeId, Range<usize>)>,
 }
@@ -116,20 +118,48 @@ pub(super) struct Opener {
 
 /// Reads a JSON body and everything that its strings hold.
 pub(super) fn decode(prefix: &'static str, body: Bytes, budget: &Budget) -> Document {
-    let mut opener = Opener::new(prefix, body.clone(), budget);
+    decode_shaped(prefix, body, budget, |_| {})
+}
+
+/// As [`decode`], and `shape` may change the body's nodes before strings are looked into.
+pub(super) fn decode_shaped(
+    prefix: &'static str,
+    body: Bytes,
+    budget: &Budget,
+    shape: impl FnOnce(&mut DocumentBuilder),
+) -> Document {
+    let mut walker = Walker::new(budget.depth as usize, budget.nodes as usize);
+    let mut builder = DocumentBuilder::new(prefix, body.clone());
     let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-    opener.walker.walk(&mut opener.builder, &body, start..body.len(), NodeId::ROOT, Name::Static(""));
+    walker.walk(&mut builder, &body, start..body.len(), NodeId::ROOT, Name::Static(""));
+    shape(&mut builder);
+    let pending = Pending { text: TextId::BODY, containers: 0, is_escaped: true, loose: Vec::new() };
+    Opener::new(builder, walker, [pending].into(), budget).finish()
+}
+
+/// Opens what the strings of some texts hold, which were taken apart elsewhere and have no escapes. The texts count
+/// as opened. `nodes_left` is what is left of the budget for nodes.
+pub(super) fn open_texts(
+    builder: DocumentBuilder,
+    texts: &[TextId],
+    nodes_left: usize,
+    budget: &Budget,
+) -> Document {
+    let walker = Walker::new(budget.depth as usize, nodes_left);
+    let pending = |&text| Pending { text, containers: 0, is_escaped: false, loose: Vec::new() };
+    let mut opener = Opener::new(builder, walker, texts.iter().map(pending).collect(), budget);
+    let opened: usize = opener.builder.document().texts().skip(1).map(|(_, bytes)| bytes.len()).sum();
+    opener.bytes_left = opener.bytes_left.saturating_sub(opened);
     opener.finish()
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Opener {
-    fn new(prefix: &'static str, body: Bytes, budget: &Budget) -> Self {
-        let pending = VecDeque::from([Pending { text: TextId::BODY, containers: 0, loose: Vec::new() }]);
+    fn new(builder: DocumentBuilder, walker: Walker, pending: VecDeque<Pending>, budget: &Budget) -> Self {
         Self {
-            builder: DocumentBuilder::new(prefix, body),
-            walker: Walker::new(budget.depth as usize, budget.nodes as usize),
+            builder,
+            walker,
             pending,
             most_containers: budget.containers,
             bytes_left: budget.opened_bytes.as_usize(),
@@ -170,7 +200,8 @@ impl Opener {
                 FieldKind::String if !matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {
                     let raw = &bytes[field.span()];
                     match raw.first() {
-                        Some(b'{' | b'[') if looks_like_json(raw) => {
+                        // JSON with a string in it has quotes, and behind escapes any of it is opened.
+                        Some(b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t') if looks_like_json(raw) => {
                             strings.values.push((field.id(), field.span()));
                         }
                         Some(_) => strings.sort_in(field.id(), field.span(), raw),
@@ -193,7 +224,7 @@ impl Opener {
                 loose.push((owner, range));
             }
         }
-        self.pending.push_back(Pending { text, containers: pending.containers + 1, loose });
+        self.pending.push_back(Pending { text, containers: pending.containers + 1, is_escaped: true, loose });
     }
 
     fn open_keys(&mut self, pending: &Pending, bytes: &[u8], keys: &[(NodeId, Range<usize>)]) {
@@ -211,8 +242,12 @@ impl Opener {
         for (node, range) in strings {
             let start = opened.begin();
             let mut copy = Copy::at_end_of(&opened.bytes);
-            let fits =
-                unescape(&bytes[range.clone()], range.start, &mut opened.bytes, &mut copy, self.bytes_left);
+            let (raw, room) = (&bytes[range.clone()], self.bytes_left);
+            let fits = if pending.is_escaped {
+                unescape(raw, range.start, &mut opened.bytes, &mut copy, room)
+            } else {
+                copy.whole(&mut opened.bytes, raw, range.start, room)
+            };
             self.bytes_left = self.bytes_left.saturating_sub(copy.size(&opened.bytes));
             opened.end(start, *node, SpanMap::Pieces(copy.pieces));
             if !fits {
@@ -283,7 +318,7 @@ impl Opener {
                 loose.push((node, range));
             }
         }
-        self.pending.push_back(Pending { text, containers: pending.containers + 1, loose });
+        self.pending.push_back(Pending { text, containers: pending.containers + 1, is_escaped: true, loose });
     }
 
     fn open_text(

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 
 use crate::{
-    model::{Confidence, Document, DocumentBuilder},
-    payload::{Budget, PayloadError, container, json::looks_like_json},
+    model::{Confidence, Document, DocumentBuilder, NotInspected},
+    payload::{Budget, OtlpEncoding, PayloadError, StreamMessage, container, json::looks_like_json, otlp},
 };
 
 /// The format of a payload: how its bytes are read, and by which name its paths begin.
@@ -22,7 +22,7 @@ pub enum PayloadFormat {
     FirstPartyMetrics,
     /// A form as a browser sends it.
     Form,
-    /// Protobuf messages in gRPC's frames.
+    /// Protobuf messages in gRPC's frames, without a known schema.
     Grpc,
     /// Gzip that no header announces, as statsig-js sends it with `?gz=1`.
     Gzip,
@@ -31,7 +31,7 @@ pub enum PayloadFormat {
     /// A form of several parts, as for uploads.
     Multipart,
     /// OpenTelemetry, in whichever encoding.
-    Otlp,
+    Otlp(OtlpEncoding),
     /// Protobuf without a known schema.
     Protobuf,
     /// Sentry's envelopes.
@@ -56,7 +56,7 @@ impl PayloadFormat {
             Self::Gzip => "gzip",
             Self::Json => "json",
             Self::Multipart => "multipart",
-            Self::Otlp => "otlp",
+            Self::Otlp(_) => "otlp",
             Self::Protobuf => "protobuf",
             Self::Sentry => "sentry",
             Self::Statsig => "statsig",
@@ -84,6 +84,9 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
     if body.trim_ascii().is_empty() {
         return is(PayloadFormat::Empty, Confidence::Certain);
     }
+    if let Some((encoding, confidence)) = otlp::recognise(destination, &media_type, path, body) {
+        return is(PayloadFormat::Otlp(encoding), confidence);
+    }
     if media_type.starts_with("application/grpc") {
         return is(PayloadFormat::Grpc, Confidence::High);
     }
@@ -91,7 +94,6 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
         return is(PayloadFormat::Gzip, Confidence::High);
     }
     match destination {
-        "otlp" => return is(PayloadFormat::Otlp, Confidence::High),
         "sentry" if path.trim_end_matches('/').ends_with("/envelope") => {
             return is(PayloadFormat::Sentry, Confidence::Certain);
         }
@@ -121,7 +123,8 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
 /// What cannot be read of a known format is a gap in the document; its bytes can be scanned all the same.
 ///
 /// # Errors
-/// [`PayloadError::Unsupported`] for a format without a decoder, [`PayloadError::TooLarge`] for a body of 4 GiB.
+/// [`PayloadError::Unsupported`] for a format without a decoder (and for a stream, see [`decode_stream`]),
+/// [`PayloadError::TooLarge`] for a body of 4 GiB.
 pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Document, PayloadError> {
     if u32::try_from(body.len()).is_err() {
         return Err(PayloadError::TooLarge);
@@ -134,14 +137,39 @@ pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Do
         | PayloadFormat::FirstPartyMetrics
         | PayloadFormat::Json
         | PayloadFormat::Statsig => Ok(container::decode(format.name(), body, budget)),
+        PayloadFormat::Otlp(encoding) => otlp::decode(*encoding, body, budget),
         PayloadFormat::Form
         | PayloadFormat::Grpc
         | PayloadFormat::Gzip
         | PayloadFormat::Multipart
-        | PayloadFormat::Otlp
         | PayloadFormat::Protobuf
         | PayloadFormat::Sentry
         | PayloadFormat::Unknown => Err(PayloadError::Unsupported(format.name())),
+    }
+}
+
+/// Takes apart a body that is a stream of messages, which whoever knows content codings has opened.
+///
+/// Paths do not tell messages apart: lists count on from one to the next. `ending` says why what stands behind the
+/// last message was not read.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_stream(
+    format: &PayloadFormat,
+    body: Bytes,
+    messages: &[StreamMessage],
+    ending: Option<NotInspected>,
+    budget: &Budget,
+) -> Result<Document, PayloadError> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(PayloadError::TooLarge);
+    }
+    match format {
+        PayloadFormat::Otlp(OtlpEncoding::Grpc(signal)) => {
+            otlp::decode_stream(*signal, body, messages, ending, budget)
+        }
+        _ => Err(PayloadError::Unsupported(format.name())),
     }
 }
 
@@ -168,7 +196,6 @@ fn media_type(content_type: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NotInspected;
 
     fn format(destination: &str, content_type: &str, path: &str, body: &[u8]) -> PayloadFormat {
         recognise(destination, Some(content_type), path, body).format
@@ -205,8 +232,7 @@ mod tests {
     fn what_has_no_decoder_yet_is_named_and_refused() {
         let cases = [
             (format("statsig", "text/plain", "/v1/rgstr", b"\x1f\x8b\x08\0rest"), PayloadFormat::Gzip),
-            (format("otlp", "application/json", "/v1/logs", b"{\"resourceLogs\":[]}"), PayloadFormat::Otlp),
-            (format("otlp", "application/grpc+proto", "/x/Export", b"\0\0\0\0\0"), PayloadFormat::Grpc),
+            (format("x", "application/grpc+proto", "/x/Export", b"\0\0\0\0\0"), PayloadFormat::Grpc),
             (format("sentry", "", "/api/1/envelope/", b"{}\n{}\n{}"), PayloadFormat::Sentry),
             (format("x", "application/x-www-form-urlencoded", "/", b"a=b"), PayloadFormat::Form),
             (format("x", "multipart/form-data; boundary=x", "/", b"--x"), PayloadFormat::Multipart),

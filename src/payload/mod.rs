@@ -11,10 +11,13 @@ mod container;
 mod escape;
 mod format;
 mod json;
+mod otlp;
 mod percent;
+mod protobuf;
 
 pub use container::Budget;
-pub use format::{PayloadFormat, Recognition, decode, recognise};
+pub use format::{PayloadFormat, Recognition, decode, decode_stream, recognise};
+pub use otlp::{Content, OtlpEncoding, Signal, StreamMessage};
 
 /// Why a payload was not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
