@@ -5,6 +5,7 @@
 
 mod capture;
 mod credential;
+mod stream;
 mod walk;
 
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, credential};
+use super::{Forward, Inspection, Inspector, capture, credential, stream};
 
 /// Longest `User-Agent` kept, in bytes. Real ones stay under 100.
 const USER_AGENT_LIMIT: usize = 200;
@@ -100,7 +100,12 @@ impl<'i> Classified<'i> {
         };
         let content_type = head.header("content-type");
         let recognition = payload::recognise(self.destination.id.as_str(), content_type, head.path(), &plain);
-        let decoded = payload::decode(&recognition.format, plain, &options.budget);
+        let decoded = if recognition.format.is_stream() {
+            let (messages, ending) = stream::split(head, &plain, &options.decoding);
+            payload::decode_stream(&recognition.format, plain, &messages, ending, &options.budget)
+        } else {
+            payload::decode(&recognition.format, plain, &options.budget)
+        };
         (Some(recognition.format), decoded.map(Some).map_err(|error| error.reason()))
     }
 }

@@ -63,6 +63,11 @@ impl PayloadFormat {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Whether a body is a stream of messages with codings of their own, see [`decode_stream`].
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Otlp(OtlpEncoding::Grpc(_)))
+    }
 }
 
 /// Which format a payload is in, and how sure that is.

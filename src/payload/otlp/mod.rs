@@ -84,9 +84,10 @@ pub(super) fn recognise(
     let says_protobuf = matches!(media_type, "application/x-protobuf" | "application/protobuf");
     let says_json = media_type == "application/json" || media_type.ends_with("+json");
     // Without a label: no OTLP message begins with this byte, but one that begins with a line feed may read like JSON.
-    let is_json = !says_protobuf && (body.first() == Some(&b'{') || says_json && looks_like_json(body));
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let is_json = !says_protobuf && (text.first() == Some(&b'{') || says_json && looks_like_json(text));
     if is_json {
-        let has_shape = has_json_shape(body);
+        let has_shape = has_json_shape(text);
         return match (is_sent_to_otlp, has_shape) {
             (_, true) => Some((OtlpEncoding::Json, Confidence::Certain)),
             (true, false) => Some((OtlpEncoding::Json, Confidence::High)),
@@ -201,7 +202,6 @@ fn signal_of(path: &str) -> Option<Signal> {
 /// Whether the first name in a JSON body is one that an OTLP request begins with.
 fn has_json_shape(body: &[u8]) -> bool {
     const NAMES: [&[u8]; 4] = [b"resourceLogs", b"resourceMetrics", b"resourceProfiles", b"resourceSpans"];
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let Some(name) = body.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start) else {
         return false;
     };
