@@ -1,7 +1,14 @@
 //! Makes the table of OTLP's messages from the vendored `.proto` files: names and types of fields by number. Reads the
 //! part of proto3 that those files use, and stops the build at anything else, so that nothing is left out unnoticed.
 
-use std::{collections::BTreeMap, env, error::Error, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 const FILES: &[&str] = &[
     "collector/logs/v1/logs_service.proto",
@@ -95,7 +102,22 @@ impl Schema {
             writeln!(out, "    ],\n}};")?;
             written.push(name);
         }
+        writeln!(out, "pub(super) static PAIR_LISTS: &[&[u8]] = &[")?;
+        for name in self.pair_lists(&written) {
+            writeln!(out, "    b{name:?},")?;
+        }
+        out.push_str("];\n");
         Ok(out)
+    }
+
+    /// The names in JSON of lists of pairs, in these messages. Those of a value's own list are known by that value.
+    fn pair_lists(&self, messages: &[String]) -> BTreeSet<String> {
+        let lists =
+            messages.iter().filter(|name| role(name) == "Other").flat_map(|name| &self.messages[name]);
+        lists
+            .filter(|field| field.is_repeated && field.type_name.rsplit('.').next() == Some("KeyValue"))
+            .map(|field| json_name(&field.name))
+            .collect()
     }
 
     fn resolve(&self, scope: &str, type_name: &str) -> Result<Type, Box<dyn Error>> {

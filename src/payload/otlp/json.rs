@@ -1,6 +1,9 @@
 //! OTLP in JSON: gives the nodes of a JSON walk the places that they have in protobuf's.
 
-use crate::model::{Change, Document, DocumentBuilder, Field, FieldKind, Name, TextId};
+use crate::{
+    model::{Change, Document, DocumentBuilder, Field, FieldKind, Name, TextId},
+    payload::otlp::schema::PAIR_LISTS,
+};
 
 /// What a node of the JSON is, which decides what becomes of its members.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +67,7 @@ fn classify(document: &Document, field: Field<'_>, parent: What) -> (What, Chang
 
 fn other(document: &Document, field: Field<'_>, kind: FieldKind) -> (What, Change) {
     match kind {
-        FieldKind::Array if matches!(key(document, field), b"attributes" | b"filteredAttributes") => {
+        FieldKind::Array if PAIR_LISTS.contains(&key(document, field)) => {
             (What::Pairs, Change::Rename(field.name(), FieldKind::Object))
         }
         FieldKind::Object => match key(document, field) {
@@ -92,6 +95,10 @@ fn pair(document: &Document, pair: Field<'_>) -> Option<(Name, bool)> {
     for member in members(document, pair) {
         match key(document, member) {
             b"key" => {
+                // In protobuf an empty key is not written at all.
+                if member.span().is_empty() {
+                    continue;
+                }
                 let (start, end) = (member.span().start as u32, member.span().end as u32);
                 let own = match member.kind() {
                     FieldKind::String => Name::Key { start, end },

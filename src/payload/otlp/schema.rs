@@ -57,4 +57,5 @@ pub(super) fn request(signal: Signal) -> &'static Message {
     }
 }
 
+// The statics of messages, and `PAIR_LISTS`: what lists of pairs are called.
 include!(concat!(env!("OUT_DIR"), "/otlp_schema.rs"));

@@ -287,7 +287,7 @@ impl Walk<'_> {
             let Ok(field) = WireField::read(self.bytes, at, range.end) else {
                 break;
             };
-            if (field.number, field.form) == (1, Form::Length) {
+            if (field.number, field.form) == (1, Form::Length) && !field.value.is_empty() {
                 if key.is_some() {
                     return None;
                 }
