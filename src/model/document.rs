@@ -74,7 +74,8 @@ pub enum FieldKind {
     Object,
     /// Text. The span is what stands between the quotes.
     String,
-    /// Text with JSON escapes in it. A plain copy stands in another text, see [`Document::plain`].
+    /// Text of which a plain copy stands in another text, see [`Document::plain`]: because it has JSON escapes, or
+    /// because it holds JSON that was opened there.
     EscapedString,
     /// A number in a binary format; `value` decodes it, and there is no text to scan.
     Binary(BinaryNumber),
@@ -185,6 +186,8 @@ struct Segment {
 #[derive(Clone, Debug)]
 struct Text {
     bytes: Bytes,
+    /// The same length, with zeros for what is no value; `None` where the bytes themselves keep values apart.
+    scannable: Option<Bytes>,
     /// The text that this one was opened from; itself for the body.
     parent: u32,
     segments: Vec<Segment>,
@@ -227,6 +230,13 @@ impl Document {
     /// The bytes of one text, shared rather than borrowed.
     pub fn text_bytes(&self, text: TextId) -> Bytes {
         self.texts[text.index()].bytes.clone()
+    }
+
+    /// The bytes of one text as a scanner should read them, offset for offset: in a binary format what frames values
+    /// is blank, because a length may read as a letter or a digit of the value beside it.
+    pub fn scannable(&self, text: TextId) -> &[u8] {
+        let text = &self.texts[text.index()];
+        text.scannable.as_ref().unwrap_or(&text.bytes)
     }
 
     /// Whether a text replaces what stands for it in its parent, so that hits there are void.
@@ -563,6 +573,7 @@ impl DocumentBuilder {
         let end = body.len() as u32;
         let body = Text {
             bytes: body,
+            scannable: None,
             parent: 0,
             segments: vec![Segment { start: 0, end, owner: 0, map: None }],
             nodes: 0..0,
@@ -600,6 +611,14 @@ impl DocumentBuilder {
     /// Sets where a branch ends, once that is known.
     pub fn close(&mut self, id: NodeId, end: usize) {
         self.document.nodes[id.index()].end = end as u32;
+    }
+
+    /// Gives the current text other bytes to be scanned, see [`Document::scannable`]. Another length changes nothing.
+    pub fn set_scannable(&mut self, bytes: Bytes) {
+        let text = &mut self.document.texts[self.current as usize];
+        if bytes.len() == text.bytes.len() {
+            text.scannable = Some(bytes);
+        }
     }
 
     /// Changes what a node's bytes are.
@@ -684,6 +703,7 @@ impl DocumentBuilder {
             .collect();
         self.document.texts.push(Text {
             bytes,
+            scannable: None,
             parent: parent.0,
             segments,
             nodes: first..first,

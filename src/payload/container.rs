@@ -246,6 +246,8 @@ impl Opener {
             let fits = if pending.is_escaped {
                 unescape(raw, range.start, &mut opened.bytes, &mut copy, room)
             } else {
+                // From here on the copy stands for it.
+                self.builder.set_kind(*node, FieldKind::EscapedString);
                 copy.whole(&mut opened.bytes, raw, range.start, room)
             };
             self.bytes_left = self.bytes_left.saturating_sub(copy.size(&opened.bytes));

@@ -118,7 +118,16 @@ pub(super) fn decode(encoding: OtlpEncoding, body: Bytes, budget: &Budget) -> Re
         OtlpEncoding::Json => Ok(container::decode_shaped(PREFIX, body, budget, json::reshape)),
         OtlpEncoding::Protobuf(signal) => {
             let (mut builder, root, mut walker) = begin(&body, budget);
-            walker.walk(&mut builder, &body, 0..body.len(), schema::request(signal), root, false);
+            let mut view = body.to_vec();
+            walker.walk(
+                &mut builder,
+                (&body, &mut view),
+                0..body.len(),
+                schema::request(signal),
+                root,
+                false,
+            );
+            builder.set_scannable(view.into());
             Ok(container::open_texts(builder, &[TextId::BODY], walker.nodes_left(), budget))
         }
     }
@@ -135,6 +144,7 @@ pub(super) fn decode_stream(
     let (mut builder, root, mut walker) = begin(&body, budget);
     let schema = schema::request(signal);
     let mut decoded = Vec::new();
+    let mut view = body.to_vec();
     for message in messages {
         if walker.nodes_left() == 0 {
             builder.gap(root, NotInspected::NestingBudget);
@@ -148,11 +158,13 @@ pub(super) fn decode_stream(
             }
             Content::Decoded(bytes) => decoded.push((node, message.span.clone(), bytes.clone())),
             Content::Plain => {
-                walker.walk(&mut builder, &body, message.span.clone(), schema, node, false);
+                let text = (&body[..], &mut view[..]);
+                walker.walk(&mut builder, text, message.span.clone(), schema, node, false);
             }
             Content::Unread(why) => builder.gap(node, *why),
         }
     }
+    builder.set_scannable(view.into());
     if let Some(why) = ending {
         builder.gap(root, why);
     }
@@ -162,7 +174,9 @@ pub(super) fn decode_stream(
         let map = SpanMap::Whole(span.start as u32..span.end as u32);
         let segment = (0..bytes.len(), node, map);
         texts.push(builder.open_text(TextId::BODY, bytes.clone(), vec![segment], true));
-        walker.walk(&mut builder, &bytes, 0..bytes.len(), schema, node, true);
+        let mut view = bytes.to_vec();
+        walker.walk(&mut builder, (&bytes, &mut view), 0..bytes.len(), schema, node, true);
+        builder.set_scannable(view.into());
     }
     Ok(container::open_texts(builder, &texts, walker.nodes_left(), budget))
 }

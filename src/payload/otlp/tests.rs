@@ -705,6 +705,36 @@ fn bytes_are_text_where_they_read_as_text() {
     assert_eq!(value_at(&json(in_json), path), "carol@example.net");
 }
 
+#[test]
+fn what_frames_a_value_is_not_scanned_with_it() {
+    // The length before is a letter, the tag behind a digit, and a number reads as digits.
+    let key = "k".repeat(0x61);
+    let record = [
+        pair(&key, &string("bob@example.com")),
+        pair("b", &string("x")),
+        length(3, b"text"),
+        b"\x09".to_vec(),
+        b"12345678".to_vec(),
+    ];
+    let body = log_of(&record.concat());
+
+    let document = protobuf(Signal::Logs, body.clone());
+
+    let scanned = document.scannable(TextId::BODY);
+    assert_eq!(scanned.len(), body.len());
+    let parts: Vec<&[u8]> = scanned.split(|byte| *byte == 0).filter(|part| !part.is_empty()).collect();
+    assert_eq!(parts, [key.as_bytes(), b"bob@example.com", b"b", b"x", b"text"]);
+}
+
+#[test]
+fn what_is_not_understood_is_scanned_as_it_is() {
+    let body = log_of(b"\x1a\x01a\x0fbob@example.com");
+
+    let document = protobuf(Signal::Logs, body);
+
+    assert!(document.scannable(TextId::BODY).ends_with(b"\0\0a\x0fbob@example.com"));
+}
+
 // ---- what is broken
 
 #[test]

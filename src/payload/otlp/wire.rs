@@ -78,13 +78,14 @@ impl WireWalker {
     }
 
     /// Reads one message from `range` of `text`, which must be the builder's current text, as the members of `node`.
+    /// Blanks in `view`, a copy of the text, what is no value: tags, lengths and numbers.
     ///
     /// What cannot be read is noted as a gap: at the innermost node that holds it, or at `node` when that is
     /// `outside` this text, because a gap in an opened text counts for less.
     pub(super) fn walk(
         &mut self,
         builder: &mut DocumentBuilder,
-        text: &[u8],
+        (text, view): (&[u8], &mut [u8]),
         range: Range<usize>,
         message: &'static Message,
         node: NodeId,
@@ -93,8 +94,14 @@ impl WireWalker {
         self.open.clear();
         self.lists.clear();
         self.open.push(Open { end: range.end, node, what: What::Other(message), first_list: 0 });
-        let mut walk =
-            Walk { walker: self, builder, bytes: text, at: range.start, gaps_at: outside.then_some(node) };
+        let mut walk = Walk {
+            walker: self,
+            builder,
+            bytes: text,
+            view,
+            at: range.start,
+            gaps_at: outside.then_some(node),
+        };
         if walk.run().is_err() {
             let at = walk.walker.open.last().map_or(node, |open| open.node);
             walk.gap(at, NotInspected::NestingBudget);
@@ -112,6 +119,8 @@ struct Walk<'w> {
     walker: &'w mut WireWalker,
     builder: &'w mut DocumentBuilder,
     bytes: &'w [u8],
+    /// What a scanner reads in place of `bytes`.
+    view: &'w mut [u8],
     at: usize,
     /// Where gaps are noted, if not where they are.
     gaps_at: Option<NodeId>,
@@ -132,12 +141,23 @@ impl Walk<'_> {
                 continue;
             };
             self.at = field.end;
+            self.blank(start, &field);
             if field.is_cut {
                 self.gap(open.node, NotInspected::FormatBroken);
             }
             self.field(open, start, field)?;
         }
         Ok(())
+    }
+
+    /// A field's tag and length may read as a part of the text beside them, and so may a number.
+    fn blank(&mut self, start: usize, field: &WireField) {
+        let value = match field.form {
+            Form::Group | Form::Length => &field.value,
+            Form::Fixed32 | Form::Fixed64 | Form::Varint => &(field.end..field.end),
+        };
+        self.view[start..value.start].fill(0);
+        self.view[value.end..field.end].fill(0);
     }
 
     fn close(&mut self, open: Open) -> Result<(), OverBudget> {
@@ -300,6 +320,7 @@ impl Walk<'_> {
 
     /// Adds packed numbers, which stand one behind the other.
     fn packed(&mut self, list: usize, number: BinaryNumber, range: Range<usize>) -> Result<(), OverBudget> {
+        self.view[range.clone()].fill(0);
         let mut at = range.start;
         while at < range.end {
             let List { node, members, .. } = self.walker.lists[list];
