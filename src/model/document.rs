@@ -254,6 +254,17 @@ impl Document {
         (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
     }
 
+    /// A node and all behind it. Not by skipping, which would look at every node before.
+    pub fn fields_from(&self, first: NodeId) -> impl ExactSizeIterator<Item = Field<'_>> {
+        (first.0..(self.nodes.len() as u32).max(first.0))
+            .map(|index| Field { document: self, id: NodeId(index) })
+    }
+
+    /// The nodes that were added since `mark`.
+    pub fn fields_since(&self, mark: Mark) -> impl ExactSizeIterator<Item = Field<'_>> {
+        self.fields_from(NodeId(mark.nodes as u32))
+    }
+
     /// The nodes whose bytes stand in one text, in document order.
     pub fn fields_in(&self, text: TextId) -> impl ExactSizeIterator<Item = Field<'_>> {
         self.texts[text.index()].nodes.clone().map(|index| Field { document: self, id: NodeId(index) })

@@ -357,7 +357,7 @@ impl Opener {
     ///
     /// An object proves itself by a member, and a list by an object with a member.
     fn is_json(&self, ending: Ending, mark: Mark) -> bool {
-        let mut fields = self.builder.document().fields().skip(mark.nodes());
+        let mut fields = self.builder.document().fields_since(mark);
         let has_member = |first: FieldKind, second: Option<FieldKind>, third: bool| match first {
             FieldKind::Object => second.is_some(),
             _ => second == Some(FieldKind::Object) && third,

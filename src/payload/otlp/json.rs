@@ -30,9 +30,7 @@ enum What {
 pub(super) fn reshape(builder: &mut DocumentBuilder) {
     let mut known: Vec<What> = Vec::with_capacity(builder.document().fields().len());
     builder.reshape(|document, id| {
-        let Some(field) = document.fields().nth(id.index()) else {
-            return Change::Keep;
-        };
+        let field = document.field(id);
         let parent = field.parent().and_then(|parent| known.get(parent.id().index())).copied();
         let (what, change) = classify(document, field, parent.unwrap_or(What::Other));
         known.push(what);
@@ -123,16 +121,11 @@ fn pair(document: &Document, pair: Field<'_>) -> Option<(Name, bool)> {
 /// The members of an object that stands in the body.
 fn members<'d>(document: &'d Document, object: Field<'d>) -> impl Iterator<Item = Field<'d>> {
     let (id, end) = (object.id(), object.span().end);
-    let mut next = id.index() + 1;
-    std::iter::from_fn(move || {
-        loop {
-            let field = document.fields().nth(next).filter(|field| field.span().start < end)?;
-            next += 1;
-            if field.parent().is_some_and(|parent| parent.id() == id) {
-                return Some(field);
-            }
-        }
-    })
+    document
+        .fields_from(id)
+        .skip(1)
+        .take_while(move |field| field.span().start < end)
+        .filter(move |field| field.parent().is_some_and(|parent| parent.id() == id))
 }
 
 /// What an object calls its member; nothing for the members of lists, and for keys with escapes.

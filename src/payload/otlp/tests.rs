@@ -827,6 +827,17 @@ fn a_million_fields_stop_at_the_budget() {
     }
 }
 
+/// Took minutes once, when each node was looked up by counting to it.
+#[test]
+fn a_large_json_body_takes_its_shape_in_one_pass() {
+    let pair = r#"{"key":"k","value":{"stringValue":"v"}}"#;
+    let body = format!(r#"{{"resourceLogs":[{{"attributes":[{}]}}]}}"#, vec![pair; 200_000].join(","));
+
+    let document = json(body);
+
+    assert_eq!(document.leaves().count(), 200_000);
+}
+
 #[test]
 fn strings_stay_within_the_budget_for_opened_texts() {
     let value = format!("[\"{}\"]", "a".repeat(100_000));
