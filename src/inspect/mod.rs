@@ -7,6 +7,7 @@ mod capture;
 mod credential;
 mod head;
 mod news;
+mod stream;
 mod walk;
 
 use bytes::Bytes;

@@ -319,3 +319,120 @@ fn a_flood_of_new_names_is_bounded() {
 
     assert_eq!(news(&inspector(Capture::None), &body).len(), 50);
 }
+
+// ---- streams of gRPC
+
+const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// A request in protobuf: one log record with this text as an attribute `user.email`.
+fn log_with(email: &str) -> Vec<u8> {
+    let length = |tag: u8, content: &[u8]| [&[tag, content.len() as u8][..], content].concat();
+    let pair = [length(0x0a, b"user.email"), length(0x12, &length(0x0a, email.as_bytes()))].concat();
+    length(0x0a, &length(0x12, &length(0x12, &length(0x32, &pair))))
+}
+
+fn framed(is_compressed: bool, message: &[u8]) -> Vec<u8> {
+    [&[u8::from(is_compressed)][..], &(message.len() as u32).to_be_bytes(), message].concat()
+}
+
+fn inspect_stream(coding: &str, body: Vec<u8>) -> FlowOpening {
+    let headers = [("content-type", "application/grpc+proto"), ("grpc-encoding", coding)];
+    let request =
+        request("collector.corp.example:4317", EXPORT, &headers, CapturedBody::Complete(body.into()));
+    inspect(&inspector(Capture::Masked), request).opening
+}
+
+#[test]
+fn messages_of_a_stream_are_read_whatever_their_coding() {
+    let codings = [("gzip", Coding::Gzip), ("deflate", Coding::Deflate), ("zstd", Coding::Zstd)];
+    for (word, coding) in codings {
+        let packed = encoding::encode(&[coding], &log_with("packed@corp.example.com"));
+        let plain = framed(false, &log_with("plain@corp.example.com"));
+        let body = [framed(true, &packed), framed(false, b""), plain.clone()].concat();
+
+        let opening = inspect_stream(word, body);
+
+        assert_eq!((opening.not_inspected, opening.format.as_deref()), (None, Some("otlp")), "{word}");
+        let found: Vec<_> = opening
+            .findings
+            .iter()
+            .filter(|finding| finding.rule.as_str() == "field.user-email")
+            .map(|finding| (finding.path.as_str(), finding.span.clone()))
+            .collect();
+        let path =
+            |at: usize| format!("otlp:resourceLogs/{at}/scopeLogs/0/logRecords/0/attributes/user.email");
+        let packed_end = 5 + packed.len() as u32;
+        let plain_start = packed_end + 5 + plain.len() as u32 - "plain@corp.example.com".len() as u32;
+        assert_eq!(
+            found,
+            [(&*path(0), plain_start..plain_start + 22), (&*path(1), 5..packed_end)],
+            "{word}: {:?}",
+            opening.findings
+        );
+    }
+}
+
+// PITFALLS 2
+#[test]
+fn what_was_not_read_of_a_stream_says_why() {
+    let whole = framed(false, &log_with("plain@corp.example.com"));
+    let after = |rest: &[u8]| [&whole[..], rest].concat();
+    let packed = encoding::encode(&[Coding::Gzip], &log_with("packed@corp.example.com"));
+    let truncated = encoding::encode(&[Coding::Gzip], &log_with("packed@corp.example.com")[..40]);
+    let bomb = encoding::encode(&[Coding::Gzip], &vec![0; 64 * 1024 * 1024]);
+    let cases = [
+        ("identity", whole.clone(), None),
+        ("gzip", after(&framed(true, &packed)), None),
+        // A length of 4 GiB less one, and heads that are cut off.
+        ("gzip", after(b"\0\xff\xff\xff\xffabc"), Some(NotInspected::FormatBroken)),
+        ("gzip", after(b"\x01\0\0"), Some(NotInspected::FormatBroken)),
+        ("gzip", after(b"\x07\0\0\0\0"), Some(NotInspected::FormatBroken)),
+        ("gzip", after(&framed(true, b"oops")), Some(NotInspected::CodingBroken)),
+        ("gzip", after(&framed(true, &truncated)), Some(NotInspected::FormatBroken)),
+        ("identity", after(&framed(true, &packed)), Some(NotInspected::CodingBroken)),
+        ("snappy", after(&framed(true, &packed)), Some(NotInspected::CodingUnsupported)),
+        ("snappy", whole.clone(), None),
+        ("gzip", after(&framed(true, &bomb)), Some(NotInspected::DecodedTooLarge)),
+    ];
+    for (coding, body, reason) in cases {
+        let opening = inspect_stream(coding, body);
+
+        assert_eq!(opening.not_inspected, reason, "{coding}");
+        assert!(
+            opening.findings.iter().any(|finding| finding.rule.as_str() == "field.user-email"),
+            "{coding}"
+        );
+    }
+}
+
+#[test]
+fn many_bombs_in_a_stream_stop_at_one_limit() {
+    // Each fits by itself, all together do not.
+    let message = framed(true, &encoding::encode(&[Coding::Gzip], &vec![b'a'; 900_000]));
+    let body = Bytes::from(message.repeat(2_000));
+    let headers = [("grpc-encoding", "gzip")];
+    let head = request("x.example", EXPORT, &headers, CapturedBody::Streamed).head;
+
+    let (messages, ending) = stream::split(&head, &body, &encoding::Limits::default());
+
+    let decoded: usize = messages
+        .iter()
+        .map(|message| match &message.content {
+            payload::Content::Decoded(bytes) => bytes.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!((messages.len(), ending), (2_000, None));
+    assert!(decoded > 0 && decoded <= encoding::Limits::default().decoded.as_usize(), "{decoded}");
+}
+
+#[test]
+fn a_stream_of_countless_messages_is_cut() {
+    let body = Bytes::from([&framed(false, b"")[..], &framed(false, b"\x08")].concat().repeat(20_000));
+    let head = request("x.example", EXPORT, &[], CapturedBody::Streamed).head;
+
+    let (messages, ending) = stream::split(&head, &body, &encoding::Limits::default());
+
+    assert!(messages.len() < 20_000);
+    assert_eq!(ending, Some(NotInspected::NestingBudget));
+}

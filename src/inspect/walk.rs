@@ -14,7 +14,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, head::Head};
+use super::{Forward, Inspection, Inspector, capture, head::Head, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -98,7 +98,12 @@ impl<'i> Classified<'i> {
         };
         let content_type = head.header("content-type");
         let recognition = payload::recognise(self.destination.id.as_str(), content_type, head.path(), &plain);
-        let decoded = payload::decode(&recognition.format, plain, &options.budget);
+        let decoded = if recognition.format.is_stream() {
+            let (messages, ending) = stream::split(head, &plain, &options.decoding);
+            payload::decode_stream(&recognition.format, plain, &messages, ending, &options.budget)
+        } else {
+            payload::decode(&recognition.format, plain, &options.budget)
+        };
         (Some(recognition.format), decoded.map(Some).map_err(|error| error.reason()))
     }
 }

@@ -87,8 +87,8 @@ pub enum FieldKind {
     Object,
     /// Text. The span is what stands between the quotes.
     String,
-    /// Text with the escapes of its format (JSON's, a form's). A plain copy stands in another text, see
-    /// [`Document::plain`].
+    /// Text of which a plain copy stands in another text, see [`Document::plain`]: because it is written with the
+    /// escapes of its format (JSON's, a form's), or because it holds JSON that was opened there.
     EscapedString,
     /// A number in a binary format; `value` decodes it, and there is no text to scan.
     Binary(BinaryNumber),
@@ -214,6 +214,8 @@ struct Segment {
 #[derive(Clone, Debug)]
 struct Text {
     bytes: Bytes,
+    /// The same length, with zeros for what is no value; `None` where the bytes themselves keep values apart.
+    scannable: Option<Bytes>,
     /// The text that this one was opened from; itself for the body.
     parent: u32,
     segments: Vec<Segment>,
@@ -258,6 +260,13 @@ impl Document {
         self.texts[text.index()].bytes.clone()
     }
 
+    /// The bytes of one text as a scanner should read them, offset for offset: in a binary format what frames values
+    /// is blank, because a length may read as a letter or a digit of the value beside it.
+    pub fn scannable(&self, text: TextId) -> &[u8] {
+        let text = &self.texts[text.index()];
+        text.scannable.as_ref().unwrap_or(&text.bytes)
+    }
+
     /// Whether a text replaces what stands for it in its parent, so that hits there are void.
     pub fn replaces_parent(&self, text: TextId) -> bool {
         self.texts[text.index()].replaces_parent
@@ -273,10 +282,15 @@ impl Document {
         (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
     }
 
-    /// The nodes from one on, in document order.
+    /// A node and all behind it. Not by skipping, which would look at every node before.
     pub fn fields_from(&self, first: NodeId) -> impl ExactSizeIterator<Item = Field<'_>> {
-        (first.0.min(self.nodes.len() as u32)..self.nodes.len() as u32)
+        (first.0..(self.nodes.len() as u32).max(first.0))
             .map(|index| Field { document: self, id: NodeId(index) })
+    }
+
+    /// The nodes that were added since `mark`.
+    pub fn fields_since(&self, mark: Mark) -> impl ExactSizeIterator<Item = Field<'_>> {
+        self.fields_from(NodeId(mark.nodes as u32))
     }
 
     /// The nodes whose bytes stand in one text, in document order.
@@ -590,6 +604,19 @@ impl BinaryNumber {
     }
 }
 
+/// What becomes of a node, see [`DocumentBuilder::reshape`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stays.
+    Keep,
+    /// It goes, and its members are its parent's.
+    LeaveOut,
+    /// It is called otherwise, and is of this kind.
+    Rename(Name, FieldKind),
+    /// It is called otherwise, and has no value.
+    Void(Name),
+}
+
 /// A point in the building of a text.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -622,6 +649,7 @@ impl DocumentBuilder {
         let end = body.len() as u32;
         let body = Text {
             bytes: body,
+            scannable: None,
             parent: 0,
             segments: vec![Segment { start: 0, end, owner: 0, map: None }],
             nodes: 0..0,
@@ -666,6 +694,14 @@ impl DocumentBuilder {
         self.document.nodes[id.index()].end = end as u32;
     }
 
+    /// Gives the current text other bytes to be scanned, see [`Document::scannable`]. Another length changes nothing.
+    pub fn set_scannable(&mut self, bytes: Bytes) {
+        let text = &mut self.document.texts[self.current as usize];
+        if bytes.len() == text.bytes.len() {
+            text.scannable = Some(bytes);
+        }
+    }
+
     /// Changes what a node's bytes are.
     pub fn set_kind(&mut self, id: NodeId, kind: FieldKind) {
         self.document.nodes[id.index()].kind = kind;
@@ -688,6 +724,40 @@ impl DocumentBuilder {
         text.nodes.end = kept as u32;
         self.document.nodes.truncate(kept);
         self.document.gaps.truncate(mark.gaps);
+    }
+
+    /// Goes through the nodes of the body in order, before any text was opened, and makes of each what `change` says.
+    ///
+    /// `change` may look at the node and at those behind it, but not at those before: they may have moved.
+    pub fn reshape(&mut self, mut change: impl FnMut(&Document, NodeId) -> Change) {
+        let mut moved: Vec<u32> = Vec::with_capacity(self.document.nodes.len());
+        let mut kept = 0;
+        for index in 0..self.document.nodes.len() as u32 {
+            let change = change(&self.document, NodeId(index));
+            let mut node = self.document.nodes[index as usize];
+            // The root is its own parent, and stays.
+            let parent = if node.parent == index { kept } else { moved[node.parent as usize] };
+            node.parent = parent;
+            match change {
+                Change::LeaveOut if index != 0 => {
+                    moved.push(parent);
+                    continue;
+                }
+                Change::Keep | Change::LeaveOut => {}
+                Change::Rename(name, kind) => (node.name, node.kind) = (name, kind),
+                Change::Void(name) => {
+                    (node.name, node.kind, node.end) = (name, FieldKind::Null, node.start);
+                }
+            }
+            self.document.nodes[kept as usize] = node;
+            moved.push(kept);
+            kept += 1;
+        }
+        self.document.nodes.truncate(kept as usize);
+        self.document.texts[0].nodes.end = kept;
+        for (node, _) in &mut self.document.gaps {
+            node.0 = moved[node.index()];
+        }
     }
 
     /// Adds a text that was opened from `parent`; nodes are added to it from now on.
@@ -714,6 +784,7 @@ impl DocumentBuilder {
             .collect();
         self.document.texts.push(Text {
             bytes,
+            scannable: None,
             parent: parent.0,
             segments,
             nodes: first..first,

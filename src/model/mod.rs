@@ -22,7 +22,7 @@ pub(crate) use decision::words;
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
-    BinaryNumber, Document, DocumentBuilder, Field, FieldKind, Mark, Name, NodeId, SpanMap, TextId,
+    BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Mark, Name, NodeId, SpanMap, TextId,
 };
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};

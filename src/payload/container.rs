@@ -68,9 +68,14 @@ pub(super) enum Escaping {
     Form,
     /// As in JSON.
     Json,
+    /// Not at all.
+    None,
     /// Percent escapes alone, as in a path.
     Percent,
 }
+
+/// Writes a plain copy of a string, as far as there is room; says whether all of it fitted.
+type Unescape = fn(&[u8], usize, &mut Vec<u8>, &mut Copy, usize) -> bool;
 
 impl Strings {
     /// Sorts a value that is written without escapes.
@@ -144,17 +149,55 @@ pub(super) struct Opener {
     packed_left: u32,
     /// What the body is, and what a body that was compressed is inside.
     shape: Shape,
-    /// Texts whose strings are not escaped as in JSON.
+    /// Texts whose strings are not escaped as in JSON, in order.
     escapings: Vec<(TextId, Escaping)>,
 }
 
+/// Reads a JSON body and everything that its strings hold; `reshape` may change the body's nodes before strings are
+/// looked into.
+pub(super) fn decode_reshaped(
+    prefix: &'static str,
+    body: Bytes,
+    budget: &Budget,
+    reshape: impl FnOnce(&mut DocumentBuilder),
+) -> Document {
+    let mut opener = Opener::new(prefix, body.clone(), Shape::Json, budget);
+    let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    opener.walk(&body, start..body.len(), NodeId::ROOT, Name::Static(""));
+    reshape(&mut opener.builder);
+    opener.finish()
+}
+
+/// Opens what the strings of some texts hold, which were taken apart elsewhere and have no escapes. The texts count
+/// as opened. `nodes_left` is what is left of the budget for nodes.
+pub(super) fn open_texts(
+    builder: DocumentBuilder,
+    texts: &[TextId],
+    nodes_left: usize,
+    budget: &Budget,
+) -> Document {
+    let opened: usize = builder.document().texts().skip(1).map(|(_, bytes)| bytes.len()).sum();
+    let opener = Opener {
+        builder,
+        walker: Walker::new(budget.depth as usize, nodes_left),
+        pending: texts.iter().map(|&text| Pending { text, containers: 0, loose: Vec::new() }).collect(),
+        most_containers: budget.containers,
+        bytes_left: budget.opened_bytes.as_usize().saturating_sub(opened),
+        packed_left: MOST_PACKED,
+        shape: Shape::Any,
+        escapings: texts.iter().map(|&text| (text, Escaping::None)).collect(),
+    };
+    opener.finish()
+}
+
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 impl Opener {
     pub(super) fn new(prefix: &'static str, body: Bytes, shape: Shape, budget: &Budget) -> Self {
-        let pending = VecDeque::from([Pending { text: TextId::BODY, containers: 0, loose: Vec::new() }]);
         Self {
             builder: DocumentBuilder::new(prefix, body),
             walker: Walker::new(budget.depth as usize, budget.nodes as usize),
-            pending,
+            pending: VecDeque::from([Pending { text: TextId::BODY, containers: 0, loose: Vec::new() }]),
             most_containers: budget.containers,
             bytes_left: budget.opened_bytes.as_usize(),
             packed_left: MOST_PACKED,
@@ -192,7 +235,8 @@ impl Opener {
     }
 
     fn escaping(&self, text: TextId) -> Escaping {
-        self.escapings.iter().find(|(other, _)| *other == text).map_or(Escaping::Json, |(_, how)| *how)
+        let place = self.escapings.binary_search_by_key(&text, |(other, _)| *other);
+        place.map_or(Escaping::Json, |place| self.escapings[place].1)
     }
 
     pub(super) fn finish(mut self) -> Document {
@@ -243,7 +287,8 @@ impl Opener {
                 FieldKind::String => {
                     let raw = &bytes[field.span()];
                     match raw.first() {
-                        Some(b'{' | b'[') if looks_like_json(raw) => {
+                        // JSON with a string in it has quotes, and behind escapes any of it is opened.
+                        Some(b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t') if looks_like_json(raw) => {
                             strings.values.push((field.id(), field.span()));
                         }
                         Some(_) if self.shape.may_be_reversed(field, raw) => {
@@ -285,16 +330,23 @@ impl Opener {
         strings: &[(NodeId, Range<usize>)],
     ) -> Option<(TextId, Walkable)> {
         let mut opened = Opened::default();
-        let unescape = match self.escaping(pending.text) {
-            Escaping::Form => percent::unescape_form,
-            Escaping::Json => unescape,
-            Escaping::Percent => percent::unescape,
+        let unescape: Option<Unescape> = match self.escaping(pending.text) {
+            Escaping::Form => Some(percent::unescape_form),
+            Escaping::Json => Some(unescape),
+            Escaping::None => None,
+            Escaping::Percent => Some(percent::unescape),
         };
         for (node, range) in strings {
             let start = opened.begin();
             let mut copy = Copy::at_end_of(&opened.bytes);
-            let fits =
-                unescape(&bytes[range.clone()], range.start, &mut opened.bytes, &mut copy, self.bytes_left);
+            let (raw, room) = (&bytes[range.clone()], self.bytes_left);
+            let fits = if let Some(unescape) = unescape {
+                unescape(raw, range.start, &mut opened.bytes, &mut copy, room)
+            } else {
+                // From here on the copy stands for it.
+                self.builder.set_kind(*node, FieldKind::EscapedString);
+                copy.whole(&mut opened.bytes, raw, range.start, room)
+            };
             self.bytes_left = self.bytes_left.saturating_sub(copy.size(&opened.bytes));
             opened.end(start, *node, SpanMap::Pieces(copy.pieces));
             if !fits {
@@ -517,7 +569,7 @@ impl Opener {
     ///
     /// An object proves itself by a member, and a list by an object with a member.
     fn is_json(&self, ending: Ending, mark: Mark) -> bool {
-        let mut fields = self.builder.document().fields_from(mark.first());
+        let mut fields = self.builder.document().fields_since(mark);
         let has_member = |first: FieldKind, second: Option<FieldKind>, third: bool| match first {
             FieldKind::Object => second.is_some(),
             _ => second == Some(FieldKind::Object) && third,

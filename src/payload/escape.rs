@@ -35,6 +35,16 @@ impl Copy {
         self.pieces.push((out.len() as u32, there as u32, false));
     }
 
+    /// Copies `bytes` as they are, if that takes no more than `room`; else only notes where the copy ends.
+    pub(super) fn whole(&mut self, out: &mut Vec<u8>, bytes: &[u8], there: usize, room: usize) -> bool {
+        let fits = self.size(out) + bytes.len() <= room;
+        if fits {
+            self.run(out, bytes, there);
+        }
+        self.end(out, there + if fits { bytes.len() } else { 0 });
+        fits
+    }
+
     /// What the copy takes so far, its map included.
     pub(super) fn size(&self, out: &[u8]) -> usize {
         out.len() - self.start + self.pieces.len() * Self::PIECE_BYTES

@@ -1,10 +1,11 @@
 use bytes::Bytes;
 
 use crate::{
-    model::{Confidence, Document, DocumentBuilder},
+    model::{Confidence, Document, DocumentBuilder, NotInspected},
     payload::{
-        Budget, PayloadError, compressed,
+        Budget, OtlpEncoding, PayloadError, StreamMessage, compressed,
         json::looks_like_json,
+        otlp,
         shape::{self, Shape},
     },
 };
@@ -28,7 +29,7 @@ pub enum PayloadFormat {
     FirstPartyMetrics,
     /// A form as a browser sends it.
     Form,
-    /// Protobuf messages in gRPC's frames.
+    /// Protobuf messages in gRPC's frames, without a known schema.
     Grpc,
     /// Gzip that no header announces, as statsig-js sends it with `?gz=1`.
     Gzip,
@@ -39,7 +40,7 @@ pub enum PayloadFormat {
     /// The plan's use.
     OauthUsage,
     /// OpenTelemetry, in whichever encoding.
-    Otlp,
+    Otlp(OtlpEncoding),
     /// Protobuf without a known schema.
     Protobuf,
     /// Segment's batches, in JSON.
@@ -78,7 +79,7 @@ impl PayloadFormat {
             Self::Json => "json",
             Self::Multipart => "multipart",
             Self::OauthUsage => "oauth-usage",
-            Self::Otlp => "otlp",
+            Self::Otlp(_) => "otlp",
             Self::Protobuf => "protobuf",
             Self::Segment => "segment",
             Self::Sentry | Self::SentryMinidump | Self::SentryStore => "sentry",
@@ -88,6 +89,11 @@ impl PayloadFormat {
             Self::Unknown => "unknown",
             Self::Updates => "updates",
         }
+    }
+
+    /// Whether a body is a stream of messages with codings of their own, see [`decode_stream`].
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Otlp(OtlpEncoding::Grpc(_)))
     }
 }
 
@@ -110,12 +116,14 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
     if body.trim_ascii().is_empty() {
         return is(PayloadFormat::Empty, Confidence::Certain);
     }
+    if let Some((encoding, confidence)) = otlp::recognise(destination, &media_type, path, body) {
+        return is(PayloadFormat::Otlp(encoding), confidence);
+    }
     if media_type.starts_with("application/grpc") {
         return is(PayloadFormat::Grpc, Confidence::High);
     }
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match destination {
-        "otlp" => return is(PayloadFormat::Otlp, Confidence::High),
         "sentry" => {
             let format = match path.trim_end_matches('/').rsplit_once('/') {
                 Some((_, "minidump")) if media_type != "application/json" => PayloadFormat::SentryMinidump,
@@ -156,7 +164,8 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
 /// What cannot be read of a known format is a gap in the document; its bytes can be scanned all the same.
 ///
 /// # Errors
-/// [`PayloadError::Unsupported`] for a format without a decoder, [`PayloadError::TooLarge`] for a body of 4 GiB.
+/// [`PayloadError::Unsupported`] for a format without a decoder (and for a stream, see [`decode_stream`]),
+/// [`PayloadError::TooLarge`] for a body of 4 GiB.
 pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Document, PayloadError> {
     if u32::try_from(body.len()).is_err() {
         return Err(PayloadError::TooLarge);
@@ -182,9 +191,33 @@ pub fn decode(format: &PayloadFormat, body: Bytes, budget: &Budget) -> Result<Do
         PayloadFormat::Multipart | PayloadFormat::SentryMinidump => read(Shape::Multipart),
         PayloadFormat::Sentry => read(Shape::Envelope),
         PayloadFormat::Statsig => read(Shape::Statsig),
-        PayloadFormat::Grpc | PayloadFormat::Otlp | PayloadFormat::Protobuf => {
-            Err(PayloadError::Unsupported(format.name()))
+        PayloadFormat::Otlp(encoding) => otlp::decode(*encoding, body.clone(), budget),
+        PayloadFormat::Grpc | PayloadFormat::Protobuf => Err(PayloadError::Unsupported(format.name())),
+    }
+}
+
+/// Takes apart a body that is a stream of messages, which whoever knows content codings has opened.
+///
+/// Paths do not tell messages apart: lists count on from one to the next. `ending` says why what stands behind the
+/// last message was not read.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_stream(
+    format: &PayloadFormat,
+    body: Bytes,
+    messages: &[StreamMessage],
+    ending: Option<NotInspected>,
+    budget: &Budget,
+) -> Result<Document, PayloadError> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(PayloadError::TooLarge);
+    }
+    match format {
+        PayloadFormat::Otlp(OtlpEncoding::Grpc(signal)) => {
+            otlp::decode_stream(*signal, body, messages, ending, budget)
         }
+        _ => Err(PayloadError::Unsupported(format.name())),
     }
 }
 
@@ -214,7 +247,6 @@ fn media_type(content_type: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NotInspected;
 
     fn format(destination: &str, content_type: &str, path: &str, body: &[u8]) -> PayloadFormat {
         recognise(destination, Some(content_type), path, body).format
@@ -274,8 +306,7 @@ mod tests {
     #[test]
     fn what_has_no_decoder_yet_is_named_and_refused() {
         let cases = [
-            (format("otlp", "application/json", "/v1/logs", b"{\"resourceLogs\":[]}"), PayloadFormat::Otlp),
-            (format("otlp", "application/grpc+proto", "/x/Export", b"\0\0\0\0\0"), PayloadFormat::Grpc),
+            (format("x", "application/grpc+proto", "/x/Export", b"\0\0\0\0\0"), PayloadFormat::Grpc),
             (format("x", "application/x-protobuf", "/", b"\x0a\x01"), PayloadFormat::Protobuf),
         ];
         for (found, expected) in cases {

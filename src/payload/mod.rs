@@ -15,14 +15,17 @@ mod format;
 mod head;
 mod json;
 mod multipart;
+mod otlp;
 mod percent;
+mod protobuf;
 mod sentry;
 mod shape;
 mod tags;
 
 pub use container::Budget;
-pub use format::{PayloadFormat, Recognition, decode, recognise};
+pub use format::{PayloadFormat, Recognition, decode, decode_stream, recognise};
 pub use head::{headers, path, query};
+pub use otlp::{Content, OtlpEncoding, Signal, StreamMessage};
 
 /// Why a payload was not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,13 @@ use bytes::Bytes;
 
 use crate::{
     model::{Document, Field, FieldKind, Name, NodeId, NotInspected},
-    payload::{Budget, compressed, container::Opener, form, json::looks_like_json, multipart, sentry},
+    payload::{
+        Budget, compressed,
+        container::{BYTE_ORDER_MARK, Opener},
+        form,
+        json::looks_like_json,
+        multipart, sentry,
+    },
 };
 
 /// How the bytes of a body are laid out, whatever the format is called.
@@ -73,8 +79,6 @@ pub(super) fn read_value(
     }
     read_leaf(opener, bytes, range, parent, name)
 }
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn read_structure(
     opener: &mut Opener,

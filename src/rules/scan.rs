@@ -97,7 +97,8 @@ impl RuleSet {
     /// As [`RuleSet::scan`], before overlaps are resolved.
     fn scan_all(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
         scratch.prepare(self);
-        for (text, bytes) in document.texts() {
+        for (text, _) in document.texts() {
+            let bytes = document.scannable(text);
             let mut at = 0;
             while at < bytes.len() {
                 // Values that were opened side by side must not run into each other.

@@ -1,0 +1,137 @@
+//! OTLP in JSON: gives the nodes of a JSON walk the places that they have in protobuf's.
+
+use crate::{
+    model::{Change, Document, DocumentBuilder, Field, FieldKind, Name, TextId},
+    payload::otlp::schema::PAIR_LISTS,
+};
+
+/// What a node of the JSON is, which decides what becomes of its members.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// An object whose members are a value by its kind: they take the value's name.
+    AnyValue(Name),
+    /// An object with `values`.
+    ArrayValue,
+    /// A pair, by its key, and whether it has a value.
+    KeyValue(Name, bool),
+    /// An object with `values` that are pairs.
+    KeyValueList,
+    Other,
+    /// A list of pairs.
+    Pairs,
+    /// A list of values.
+    Values,
+}
+
+/// Makes maps of lists of pairs, and leaves out what only says of which kind a value is.
+///
+/// Goes by names alone: whatever a key is, a list of this name is a list of pairs wherever it stands, and what else a
+/// sender adds is kept as it is written.
+pub(super) fn reshape(builder: &mut DocumentBuilder) {
+    let mut known: Vec<What> = Vec::with_capacity(builder.document().fields().len());
+    builder.reshape(|document, id| {
+        let field = document.field(id);
+        let parent = field.parent().and_then(|parent| known.get(parent.id().index())).copied();
+        let (what, change) = classify(document, field, parent.unwrap_or(What::Other));
+        known.push(what);
+        change
+    });
+}
+
+fn classify(document: &Document, field: Field<'_>, parent: What) -> (What, Change) {
+    use FieldKind::{Array, Object};
+    match (parent, field.kind()) {
+        (What::AnyValue(name), kind) => match (key(document, field), kind) {
+            (b"arrayValue", Object) => (What::ArrayValue, Change::Rename(name, Array)),
+            (b"kvlistValue", Object) => (What::KeyValueList, Change::Rename(name, Object)),
+            _ => (What::Other, Change::Rename(name, kind)),
+        },
+        (What::ArrayValue, Array) if key(document, field) == b"values" => (What::Values, Change::LeaveOut),
+        (What::KeyValueList, Array) if key(document, field) == b"values" => (What::Pairs, Change::LeaveOut),
+        (What::KeyValue(name, has_value), kind) => match key(document, field) {
+            b"key" if has_value => (What::Other, Change::LeaveOut),
+            b"key" => (What::Other, Change::Void(name)),
+            b"value" => any_value(document, field, name),
+            _ => other(document, field, kind),
+        },
+        (What::Pairs, Object) => match pair(document, field) {
+            Some((name, has_value)) => (What::KeyValue(name, has_value), Change::LeaveOut),
+            None => (What::Other, Change::Keep),
+        },
+        (What::Values, _) => any_value(document, field, field.name()),
+        (_, kind) => other(document, field, kind),
+    }
+}
+
+fn other(document: &Document, field: Field<'_>, kind: FieldKind) -> (What, Change) {
+    match kind {
+        FieldKind::Array if PAIR_LISTS.contains(&key(document, field)) => {
+            (What::Pairs, Change::Rename(field.name(), FieldKind::Object))
+        }
+        FieldKind::Object => match key(document, field) {
+            b"arrayValue" => (What::ArrayValue, Change::Rename(field.name(), FieldKind::Array)),
+            b"kvlistValue" => (What::KeyValueList, Change::Keep),
+            _ => (What::Other, Change::Keep),
+        },
+        _ => (What::Other, Change::Keep),
+    }
+}
+
+/// A value, which is to appear as `name`.
+fn any_value(document: &Document, field: Field<'_>, name: Name) -> (What, Change) {
+    match field.kind() {
+        FieldKind::Object if members(document, field).next().is_none() => (What::Other, Change::Void(name)),
+        FieldKind::Object => (What::AnyValue(name), Change::LeaveOut),
+        FieldKind::Null => (What::Other, Change::Void(name)),
+        kind => (What::Other, Change::Rename(name, kind)),
+    }
+}
+
+/// The name that a pair gives its value, and whether it has one. Without a key, or with several, it is no pair.
+fn pair(document: &Document, pair: Field<'_>) -> Option<(Name, bool)> {
+    let (mut name, mut has_value) = (None, false);
+    for member in members(document, pair) {
+        match key(document, member) {
+            b"key" => {
+                // In protobuf an empty key is not written at all.
+                if member.span().is_empty() {
+                    continue;
+                }
+                let (start, end) = (member.span().start as u32, member.span().end as u32);
+                let own = match member.kind() {
+                    FieldKind::String => Name::Key { start, end },
+                    FieldKind::EscapedString => Name::EscapedKey { start, end },
+                    _ => return None,
+                };
+                if name.replace(own).is_some() {
+                    return None;
+                }
+            }
+            b"value" => has_value = true,
+            _ => {}
+        }
+        // Nothing but the closing brace stands behind what has been seen, so there is no need to look for it.
+        if name.is_some() && has_value && member.span().end + 1 == pair.span().end {
+            break;
+        }
+    }
+    name.map(|name| (name, has_value))
+}
+
+/// The members of an object that stands in the body.
+fn members<'d>(document: &'d Document, object: Field<'d>) -> impl Iterator<Item = Field<'d>> {
+    let (id, end) = (object.id(), object.span().end);
+    document
+        .fields_from(id)
+        .skip(1)
+        .take_while(move |field| field.span().start < end)
+        .filter(move |field| field.parent().is_some_and(|parent| parent.id() == id))
+}
+
+/// What an object calls its member; nothing for the members of lists, and for keys with escapes.
+fn key<'d>(document: &'d Document, field: Field<'d>) -> &'d [u8] {
+    match field.name() {
+        Name::Key { start, end } => &document.text(TextId::BODY)[start as usize..end as usize],
+        _ => b"",
+    }
+}
