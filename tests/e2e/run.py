@@ -27,12 +27,13 @@ def main() -> int:
     arguments = parser.parse_args()
 
     _use_own_interpreter()
+    import durability
     import identity
     import leaf
     import product_tests
     import real_client
 
-    tests = [*real_client.tests(), *product_tests.tests(), *leaf.tests(), *identity.tests()]
+    tests = [*real_client.tests(), *product_tests.tests(), *leaf.tests(), *identity.tests(), *durability.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:
         print(*(name for name, _ in chosen), sep="\n")
