@@ -78,6 +78,7 @@ impl FieldIndex {
         if self.named.is_empty() && self.members.is_empty() && self.unnamed.is_empty() {
             return;
         }
+        let first = found.len();
         for field in document.leaves() {
             let (named, members) = self.candidates(field);
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
@@ -101,6 +102,9 @@ impl FieldIndex {
                 let plain = document.plain(field.id()).filter(|_| field.kind() == FieldKind::EscapedString);
                 let (text, range) = plain.unwrap_or_else(|| (field.text(), field.span()));
                 let value = &document.text(text)[range.clone()];
+                if is_inside(field, index, &found[first..]) {
+                    continue;
+                }
                 if let Some(confidence) = judge_value(rule, value, b"") {
                     found.push(Hit { rule: index, text, range, node: field.id(), confidence });
                 }
@@ -122,4 +126,22 @@ impl FieldIndex {
         }
         (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)
     }
+}
+
+/// Whether the rule already named a container that `field` was opened out of: the whole is one finding.
+fn is_inside(field: Field<'_>, rule: usize, found: &[Hit]) -> bool {
+    let mut above = field.parent();
+    while let Some(ancestor) = above {
+        // Only containers have both a value of their own and members.
+        if !ancestor.kind().is_branch() {
+            // Fields are visited in order, so the hits are sorted by their nodes.
+            let from = found.partition_point(|hit| hit.node < ancestor.id());
+            let same = found[from..].iter().take_while(|hit| hit.node == ancestor.id());
+            if same.into_iter().any(|hit| hit.rule == rule) {
+                return true;
+            }
+        }
+        above = ancestor.parent();
+    }
+    false
 }

@@ -4,6 +4,7 @@
 mod error;
 mod fields;
 mod finders;
+mod known;
 mod literals;
 mod preview;
 mod read;
@@ -19,6 +20,7 @@ mod validators;
 
 pub use error::RuleError;
 pub use finders::Finder;
+pub use known::KnownValue;
 pub use preview::preview;
 pub use samples::SampleFailure;
 pub use scan::{Hit, Scratch};

@@ -173,6 +173,9 @@ impl Pass<'_> {
             }
         }
         self.flush_all();
+        if let Some(known) = &set.known {
+            known.find(bytes, |rule, range| self.keep_known(rule, range));
+        }
         for (finder, rules) in &set.engine.finders {
             finder.find(bytes, |range| {
                 for rule in rules {
@@ -267,6 +270,18 @@ impl Pass<'_> {
         Some((end, hit))
     }
 
+    fn keep_known(&mut self, rule_index: usize, hit: Range<usize>) {
+        let rule = &self.set.rules[rule_index];
+        if !rule.holds_for(self.destination.as_str()) {
+            return;
+        }
+        if let Some(confidence) = self.judge(rule, hit.clone()) {
+            let range = hit.start + self.offset..hit.end + self.offset;
+            let node = self.document.field_at(self.text, range.start).id();
+            self.scratch.found.push(Hit { rule: rule_index, text: self.text, range, node, confidence });
+        }
+    }
+
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
         let value = &self.bytes[hit.clone()];
@@ -357,7 +372,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
         return;
     }
     if hits.iter().any(|hit| hit.text != TextId::BODY) {
-        drop_superseded(document, hits);
+        drop_superseded(set, document, hits);
     }
     let rank = |hit: &Hit| {
         let rule = &set.rules[hit.rule];
@@ -380,11 +395,14 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
 }
 
-/// Of one rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are opened
-/// out of earlier ones, so that one is the most decoded.
-fn drop_superseded(document: &Document, hits: &mut Vec<Hit>) {
+/// Of one value rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are
+/// opened out of earlier ones, so that one is the most decoded. A field rule's hits are whole values and stay.
+fn drop_superseded(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
+    let is_field = |hit: &Hit| matches!(set.rules[hit.rule].kind, Kind::Field);
+    let (fields, values): (Vec<Hit>, Vec<Hit>) = hits.drain(..).partition(is_field);
+    hits.extend(fields);
     let mut placed: Vec<(Range<usize>, Hit)> =
-        hits.drain(..).map(|hit| (document.body_span(hit.text, hit.range.clone()), hit)).collect();
+        values.into_iter().map(|hit| (document.body_span(hit.text, hit.range.clone()), hit)).collect();
     placed.sort_by_key(|(span, hit)| (hit.rule, span.start, hit.text));
     let mut kept: Vec<(Range<usize>, Hit)> = Vec::with_capacity(placed.len());
     for (span, hit) in placed {

@@ -10,6 +10,7 @@ use crate::rules::{
     Rule, RuleError, Source,
     fields::FieldIndex,
     finders::Finder,
+    known::KnownValues,
     literals::Literals,
     read::{self, Pack},
     required::Neighbours,
@@ -23,6 +24,7 @@ pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) engine: Engine,
     pub(super) fields: FieldIndex,
+    pub(super) known: Option<KnownValues>,
 }
 
 /// What finds the places that value rules look at.
@@ -68,7 +70,13 @@ impl RuleSet {
                 });
             }
         }
-        Ok(Self { hash: hash(sources), engine: Engine::new(&rules)?, fields: FieldIndex::new(&rules), rules })
+        Ok(Self {
+            hash: hash(sources),
+            engine: Engine::new(&rules)?,
+            fields: FieldIndex::new(&rules),
+            known: None,
+            rules,
+        })
     }
 
     /// SHA-256 over names and texts of the sources, in hex: which rules a record was made with.

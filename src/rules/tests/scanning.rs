@@ -199,3 +199,14 @@ fn severities_say_what_matters_most() {
     assert_eq!(severity("field.prompt"), Severity::Critical);
     assert!(severity("identity.device-id") > severity("environment.os"));
 }
+
+#[test]
+fn a_container_that_a_rule_names_is_one_finding() {
+    let body = r#"{"tool_parameters":"{\"bash_command\":\"cat\",\"full_command\":\"cat /etc/hosts\",\"to\":\"bob@example.com\"}"}"#;
+
+    let found = found(&shipped(), &json::document("json", body));
+
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("contact.email @ json:tool_parameters/!json/to = "));
+    assert!(found[1].starts_with("field.tool-input @ json:tool_parameters = "));
+}
