@@ -15,13 +15,21 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct FieldIndex {
     /// By the field's own name.
-    named: HashMap<Box<[u8]>, Vec<u32>>,
+    named: HashMap<Box<[u8]>, Vec<Candidate>>,
     /// By the name of the list that the field is in: patterns that end in `name/*`.
-    members: HashMap<Box<[u8]>, Vec<u32>>,
+    members: HashMap<Box<[u8]>, Vec<Candidate>>,
     /// Patterns whose end says nothing: every field's path must be put together for these.
-    unnamed: Vec<u32>,
+    unnamed: Vec<Candidate>,
     /// For each first byte, a bit for each length (modulo 64) of a name that begins with it.
     lengths: Vec<u64>,
+}
+
+/// A rule that may hold for a field.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    rule: u32,
+    /// Whether the name alone decides, wherever the field stands: `**/{a,b}`, and no `where_not`.
+    certain: bool,
 }
 
 impl FieldIndex {
@@ -32,20 +40,24 @@ impl FieldIndex {
                 continue;
             }
             for pattern in &rule.paths {
-                index.add(pattern, number as u32);
+                let anywhere = pattern.prefix().is_none()
+                    && pattern.as_str().strip_prefix("**/").is_some_and(|names| !names.contains('/'));
+                let certain = anywhere && rule.paths_not.is_empty();
+                index.add(pattern, Candidate { rule: number as u32, certain });
             }
         }
         index
     }
 
-    fn add(&mut self, pattern: &PathPattern, rule: u32) {
-        fn enter(map: &mut HashMap<Box<[u8]>, Vec<u32>>, names: &[Box<str>], rule: u32) {
+    fn add(&mut self, pattern: &PathPattern, rule: Candidate) {
+        fn enter(map: &mut HashMap<Box<[u8]>, Vec<Candidate>>, names: &[Box<str>], rule: Candidate) {
             for name in names {
                 // Paths write `/` and `~` in a name as `~1` and `~0`; fields have the plain name.
                 let plain = name.replace("~1", "/").replace("~0", "~");
                 let rules = map.entry(plain.into_bytes().into()).or_default();
-                if rules.last() != Some(&rule) {
-                    rules.push(rule);
+                match rules.last_mut() {
+                    Some(last) if last.rule == rule.rule => last.certain |= rule.certain,
+                    _ => rules.push(rule),
                 }
             }
         }
@@ -61,8 +73,8 @@ impl FieldIndex {
         }
         let list = pattern.as_str().strip_suffix("/*").and_then(|list| PathPattern::parse(list).ok());
         match list.as_ref().and_then(PathPattern::last_names) {
-            Some(names) => enter(&mut self.members, names, rule),
-            None if self.unnamed.last() != Some(&rule) => self.unnamed.push(rule),
+            Some(names) => enter(&mut self.members, names, Candidate { certain: false, ..rule }),
+            None if self.unnamed.last().is_none_or(|last| last.rule != rule.rule) => self.unnamed.push(rule),
             None => {}
         }
     }
@@ -87,19 +99,24 @@ impl FieldIndex {
             if matches!(field.kind(), FieldKind::Null | FieldKind::Binary(_)) || field.span().is_empty() {
                 continue;
             }
-            let path = field.path();
+            // Put together once, and only for a rule that asks where the field stands.
+            let mut path = None;
             let mut last = None;
-            for rule in named.iter().chain(members).chain(&self.unnamed) {
-                let index = *rule as usize;
+            for candidate in named.iter().chain(members).chain(&self.unnamed) {
+                let index = candidate.rule as usize;
                 let rule = &set.rules[index];
-                if last == Some(index)
-                    || !rule.holds_for(destination.as_str())
-                    || !applies_to(rule, path.as_str())
+                if last == Some(index) || !rule.holds_for(destination.as_str()) {
+                    continue;
+                }
+                if !candidate.certain && !applies_to(rule, path.get_or_insert_with(|| field.path()).as_str())
                 {
                     continue;
                 }
                 last = Some(index);
-                let plain = document.plain(field.id()).filter(|_| field.kind() == FieldKind::EscapedString);
+                let plain = match field.kind() {
+                    FieldKind::EscapedString => document.plain(field.id()),
+                    _ => None,
+                };
                 let (text, range) = plain.unwrap_or_else(|| (field.text(), field.span()));
                 let value = &document.text(text)[range.clone()];
                 if is_inside(field, index, &found[first..]) {
@@ -112,8 +129,8 @@ impl FieldIndex {
         }
     }
 
-    fn candidates(&self, field: Field<'_>) -> (&[u32], &[u32]) {
-        const NONE: &[u32] = &[];
+    fn candidates(&self, field: Field<'_>) -> (&[Candidate], &[Candidate]) {
+        const NONE: &[Candidate] = &[];
         if let Name::Index(_) = field.name() {
             let list = field.parent().and_then(Field::last_segment);
             let members = list.and_then(|name| self.members.get(&*name));
