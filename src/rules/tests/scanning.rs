@@ -210,3 +210,15 @@ fn a_container_that_a_rule_names_is_one_finding() {
     assert!(found[0].starts_with("contact.email @ json:tool_parameters/!json/to = "));
     assert!(found[1].starts_with("field.tool-input @ json:tool_parameters = "));
 }
+
+#[test]
+fn names_in_code_are_not_tokens() {
+    let names = "re_engagement_campaign_notification_sent fw_downloadcompletedevent npm_lifecycle_event sk_live_ \
+        hf_hub_download secret_manager_reference_count api-version sdk-cli key-value glob-us1 pat_match precious DESK \
+        tengu_api_success max_output_tokens=32000 MAX_TOKENS=200000 CLAUDE_CODE_ENABLE_TELEMETRY=1 Basic usage of bearer";
+
+    assert_eq!(
+        found(&shipped(), &json::document("json", &format!(r#"{{"m":"{names}"}}"#))),
+        Vec::<String>::new()
+    );
+}
