@@ -222,3 +222,36 @@ fn names_in_code_are_not_tokens() {
         Vec::<String>::new()
     );
 }
+
+#[test]
+fn values_that_were_opened_side_by_side_do_not_run_into_each_other() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, SpanMap, TextId};
+    let body = br#"["bob@exam\t","ple.com\t","\tann@example.com","\tx"]"#;
+    let mut builder = DocumentBuilder::new("json", bytes::Bytes::from_static(body));
+    let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Array, 0..body.len());
+    let spans = [2..12, 15..24, 27..44, 47..50];
+    let nodes: Vec<NodeId> = spans
+        .iter()
+        .enumerate()
+        .map(|(index, span)| {
+            builder.push(root, Name::Index(index as u32), FieldKind::EscapedString, span.clone())
+        })
+        .collect();
+    let ranges = [0..8, 8..15, 15..30, 30..31];
+    let segments = (0..4)
+        .map(|index| {
+            let whole = spans[index].start as u32..spans[index].end as u32;
+            (ranges[index].clone(), nodes[index], SpanMap::Whole(whole))
+        })
+        .collect();
+    builder.open_text(
+        TextId::BODY,
+        bytes::Bytes::from_static(b"bob@example.comann@example.comx"),
+        segments,
+        false,
+    );
+
+    let found = found(&shipped(), &builder.finish());
+
+    assert_eq!(found, ["contact.email @ json:2 = ann@example.com"]);
+}
