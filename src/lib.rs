@@ -11,7 +11,7 @@
 //! 4. [`audit`] makes the record durable; only then does [`proxy`] send a byte upstream.
 //! 5. The answer streams back, and its outcome closes the record.
 //!
-//! Later [`report`] and [`compliance`] read the records back for [`cli`].
+//! Later [`report`] and `compliance` read the records back for [`cli`].
 //!
 //! A room imports only from floors beneath its own; `tests/layering.rs` reads the sources and holds us to it.
 

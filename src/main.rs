@@ -1,2 +1,7 @@
 //! The binary: hands the command line to [`plainsight::cli`] and exits with what it says.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    plainsight::cli::main()
+}

@@ -1,1 +1,20 @@
-//! audit
+//! The store: what is about to leave is written here first, and read back from here later.
+//!
+//! One SQLite file in one private folder. Writing goes through one thread per run, which commits everything that
+//! waits in one transaction and then answers everyone at once. The wall: this room keeps what it is given. It
+//! does not decide what may be kept; masking is done before a record gets here.
+
+mod error;
+mod files;
+mod reader;
+mod rows;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::AuditError;
+pub use reader::{Filter, Order, Reader};
+pub use store::{Options, RunWriter, Store, Sync};
+pub use writer::{AuditWriter, OpenFlow};

@@ -128,6 +128,8 @@ pub enum SpanMap {
     },
     /// Runs of equal length on both sides, separated by places where one unit decodes to another length.
     /// Each entry is the start of a run or unit: (offset here, offset in the parent text, whether it is a unit).
+    /// Offsets count from the start of either text, not of the segment. Behind a unit stands another entry, be it
+    /// only for the end of the segment, to say where the unit ends.
     Pieces(Vec<(u32, u32, bool)>),
     /// No inner structure (compression): everything maps to the whole of this range of the parent text.
     Whole(Range<u32>),
@@ -139,10 +141,12 @@ impl SpanMap {
         match self {
             Self::Base64 { start } => {
                 let (from, to) = (range.start - offset, range.end - offset);
-                let last = to.max(from + 1) - 1;
                 // The character that holds a byte's first bit, and the one that holds its last.
                 let first_char = from / 3 * 4 + from % 3;
-                let last_char = last / 3 * 4 + last % 3 + 1;
+                if range.is_empty() {
+                    return start + first_char..start + first_char;
+                }
+                let last_char = (to - 1) / 3 * 4 + (to - 1) % 3 + 1;
                 start + first_char..start + last_char + 1
             }
             Self::Pieces(pieces) => {
@@ -220,6 +224,11 @@ impl Document {
         &self.texts[text.index()].bytes
     }
 
+    /// The bytes of one text, shared rather than borrowed.
+    pub fn text_bytes(&self, text: TextId) -> Bytes {
+        self.texts[text.index()].bytes.clone()
+    }
+
     /// Whether a text replaces what stands for it in its parent, so that hits there are void.
     pub fn replaces_parent(&self, text: TextId) -> bool {
         self.texts[text.index()].replaces_parent
@@ -233,6 +242,11 @@ impl Document {
     /// Every node in document order, text by text.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
         (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
+    }
+
+    /// The nodes whose bytes stand in one text, in document order.
+    pub fn fields_in(&self, text: TextId) -> impl ExactSizeIterator<Item = Field<'_>> {
+        self.texts[text.index()].nodes.clone().map(|index| Field { document: self, id: NodeId(index) })
     }
 
     /// Every node that has a value rather than members.
@@ -320,7 +334,11 @@ impl Document {
     /// The plain form of a string with escapes, if it was decoded: its text and range.
     pub fn plain(&self, id: NodeId) -> Option<(TextId, Range<usize>)> {
         let node = &self.nodes[id.index()];
-        // Texts are few; segments are sorted by owner because owners are visited in order.
+        if node.kind != FieldKind::EscapedString {
+            return None;
+        }
+        // Texts are few; segments are sorted by owner because owners are visited in order. The first one is the
+        // string's: plain copies of keys come in a text after it.
         self.texts
             .iter()
             .enumerate()
@@ -438,14 +456,16 @@ impl<'d> Field<'d> {
         let mut path = String::with_capacity(64);
         path.push_str(self.document.prefix);
         path.push(':');
-        let head = path.len();
+        let mut is_first = true;
         for field in chain.into_iter().rev() {
             if matches!(field.name(), Name::Static("")) {
                 continue;
             }
-            if path.len() > head {
+            // Not by the path's length: a key may be empty.
+            if !is_first {
                 path.push('/');
             }
+            is_first = false;
             match field.name() {
                 Name::Index(index) => _ = write!(path, "{index}"),
                 Name::FieldNumber(number) => _ = write!(path, "#{number}"),
@@ -500,6 +520,20 @@ impl BinaryNumber {
             Self::Varint => varint().to_string(),
             Self::VarintSigned => varint().cast_signed().to_string(),
         }
+    }
+}
+
+/// A point in the building of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    nodes: usize,
+    gaps: usize,
+}
+
+impl Mark {
+    /// How many nodes the document had.
+    pub fn nodes(self) -> usize {
+        self.nodes
     }
 }
 
@@ -563,6 +597,20 @@ impl DocumentBuilder {
     /// Notes that what stands below `at` was not read.
     pub fn gap(&mut self, at: NodeId, why: NotInspected) {
         self.document.gaps.push((at, why));
+    }
+
+    /// Where the current text has got to, for [`DocumentBuilder::rollback`].
+    pub fn mark(&self) -> Mark {
+        Mark { nodes: self.document.nodes.len(), gaps: self.document.gaps.len() }
+    }
+
+    /// Takes back the nodes and gaps that were added to the current text since `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        let text = &mut self.document.texts[self.current as usize];
+        let kept = mark.nodes.max(text.nodes.start as usize);
+        text.nodes.end = kept as u32;
+        self.document.nodes.truncate(kept);
+        self.document.gaps.truncate(mark.gaps);
     }
 
     /// Adds a text that was opened from `parent`; nodes are added to it from now on.

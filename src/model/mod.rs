@@ -1,6 +1,8 @@
 //! The words that everyone shares. Plain data with no I/O, no clock and no policy; every other room speaks in them.
 
 mod authority;
+mod authority_pattern;
+mod connect_to;
 mod decision;
 mod destination;
 mod document;
@@ -14,10 +16,13 @@ mod secret;
 mod size;
 
 pub use authority::{Authority, AuthorityError, Host};
+pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
+pub use connect_to::{ConnectTo, ConnectToError};
+pub(crate) use decision::words;
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
-    BinaryNumber, Document, DocumentBuilder, Field, FieldKind, Name, NodeId, SpanMap, TextId,
+    BinaryNumber, Document, DocumentBuilder, Field, FieldKind, Mark, Name, NodeId, SpanMap, TextId,
 };
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};

@@ -125,7 +125,12 @@ impl PathPattern {
         if self.prefix.as_deref().is_some_and(|wanted| wanted != prefix) {
             return false;
         }
-        let segments: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
+        self.matches_segments_of(rest)
+    }
+
+    /// Whether `path`, which has no prefix and no leading slash, matches. For paths of URLs.
+    pub fn matches_segments_of(&self, path: &str) -> bool {
+        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
         matches_segments(&self.segments, &segments)
     }
 }
@@ -163,7 +168,7 @@ fn matches_segments(pattern: &[Segment], path: &[&str]) -> bool {
 }
 
 /// Matches one name against a glob in which `*` is any run of bytes.
-fn matches_name(glob: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches_name(glob: &[u8], name: &[u8]) -> bool {
     let (mut in_glob, mut in_name) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     loop {

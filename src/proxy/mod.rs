@@ -1,1 +1,36 @@
-//! proxy
+//! The proxy: sockets, TLS and HTTP. Takes a client's connection to where it wants to go, and shows what policy
+//! names to the services it was given; it decodes nothing, decides nothing and stores nothing itself.
+//!
+//! The walk: [`listener`] accepts, [`client`] serves the proxy's own HTTP, [`connect`] opens a tunnel, [`sniff`] looks
+//! at its first bytes, [`intercept`] ends TLS, [`exchange`] takes one request through inspection and audit to
+//! [`upstream`] and streams the answer back; [`tunnel`] passes everything else through unread. [`framing`] stands
+//! in front of each HTTP/1 parser and refuses what two parsers could read in two ways.
+
+mod body;
+mod client;
+mod config;
+mod connect;
+mod engine;
+mod error;
+mod exchange;
+mod flow;
+mod framing;
+mod headers;
+mod intercept;
+mod io;
+mod listener;
+mod respond;
+mod rooms;
+mod services;
+mod sniff;
+mod tunnel;
+mod upstream;
+mod websocket;
+
+pub use config::{Limits, ProxyConfig, UpstreamProxy};
+pub use error::BindError;
+pub use listener::Proxy;
+pub use services::{
+    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
+    Services,
+};

@@ -1,1 +1,19 @@
-//! report
+//! Records in, text out: tables, the screen at the end of a run, one flow in full, JSON.
+//!
+//! Pure: no file, no terminal, no clock. Whoever prints decides on width and colour. What came from the network is
+//! hostile to a terminal until it went through [`sanitize`], which is the only place that knows how.
+
+pub mod json;
+mod screen;
+mod show;
+mod summary;
+pub mod table;
+#[cfg(test)]
+mod testing;
+mod text;
+mod words;
+
+pub use screen::screen;
+pub use show::show;
+pub use summary::{Found, Summary, Told, Tunneled, Unread};
+pub use text::{View, sanitize};

@@ -1,0 +1,363 @@
+//! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    audit::AuditError,
+    model::{
+        Action, CapturedField, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
+        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
+    },
+};
+
+/// An opening that is ready to be written.
+#[derive(Debug)]
+pub(super) struct OpeningRow {
+    key: i64,
+    time_ms: i64,
+    destination: DestinationId,
+    authority: Box<str>,
+    path: Box<str>,
+    shape: String,
+    action: Action,
+    not_inspected: Option<NotInspected>,
+    session: Option<String>,
+    request_bytes: u64,
+    details: Option<Vec<u8>>,
+    terms: Vec<(&'static str, String)>,
+    fields: Option<Vec<u8>>,
+    body: Option<Vec<u8>>,
+}
+
+impl OpeningRow {
+    /// Encodes an opening.
+    pub(super) fn new(opening: FlowOpening) -> Self {
+        let shape = Shape {
+            kind: opening.kind,
+            destination_kind: opening.destination_kind,
+            method: opening.method,
+            scheme: opening.scheme,
+            version: opening.version,
+            user_agent: opening.user_agent,
+            policy_row: opening.policy_row,
+            format: opening.format,
+        };
+        let terms = terms_of(&opening.findings);
+        let details = Details {
+            findings: opening.findings,
+            news: opening.news,
+            fields_left_out: opening.fields_left_out,
+        };
+        let fields = (!opening.fields.is_empty()).then(|| pack(to_json(&opening.fields)));
+        Self {
+            key: opening.id.to_key(),
+            time_ms: opening.time_ms,
+            destination: opening.destination,
+            authority: opening.authority,
+            path: opening.path,
+            shape: serde_json::to_string(&shape).expect("a shape has string keys and no failing serialiser"),
+            action: opening.action,
+            not_inspected: opening.not_inspected,
+            session: opening.session.map(String::from),
+            request_bytes: opening.request_bytes,
+            details: (!details.is_empty()).then(|| pack(to_json(&details))),
+            terms,
+            fields,
+            body: opening.body.map(|body| compress(&body)),
+        }
+    }
+
+    /// What it occupies in memory, roughly, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let blobs = [&self.details, &self.fields, &self.body];
+        let blobs: usize = blobs.into_iter().flatten().map(Vec::len).sum();
+        size_of::<Self>() + self.authority.len() + self.path.len() + self.shape.len() + blobs
+    }
+
+    /// Writes it, within the caller's transaction.
+    pub(super) fn write(&self, connection: &Connection, interner: &mut Interner) -> Result<(), AuditError> {
+        let destination = interner.term(connection, "destination", self.destination.as_str())?;
+        let shape = interner.term(connection, "shape", &self.shape)?;
+        let place = interner.place(connection, &self.authority, &self.path)?;
+        connection.prepare_cached(INSERT_FLOW)?.execute(params![
+            self.key,
+            self.time_ms,
+            destination,
+            place,
+            shape,
+            self.action.as_str(),
+            self.not_inspected.map(NotInspected::as_str),
+            self.session,
+            to_integer(self.request_bytes),
+            self.details,
+        ])?;
+        for (kind, name) in &self.terms {
+            let term = interner.term(connection, kind, name)?;
+            connection.prepare_cached(INSERT_TERM)?.execute(params![term, self.time_ms, self.key])?;
+        }
+        for (kind, data) in [("fields", &self.fields), ("body", &self.body)] {
+            if let Some(data) = data {
+                connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![self.key, kind, data])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a closing. A flow whose opening was never written is passed over.
+pub(super) fn write_closing(
+    connection: &Connection,
+    id: FlowId,
+    closing: &FlowClosing,
+) -> Result<(), AuditError> {
+    connection.prepare_cached(CLOSE_FLOW)?.execute(params![
+        id.to_key(),
+        closing.outcome.as_str(),
+        closing.status,
+        to_integer(closing.request_bytes),
+        to_integer(closing.response_bytes),
+        to_integer(closing.duration_ms),
+        closing.error,
+        closing.not_inspected.map(NotInspected::as_str),
+    ])?;
+    Ok(())
+}
+
+/// Reads a row that was selected with [`COLUMNS`]; fields and body are left out.
+pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
+    let key: i64 = row.get(0)?;
+    let damaged = |what: &str| AuditError::Damaged(format!("flow {key}: {what}"));
+    let shape: Shape = serde_json::from_str(row.get_ref(4)?.as_str().map_err(|_| damaged("shape"))?)
+        .map_err(|_| damaged("shape"))?;
+    let details = match row.get_ref(9)?.as_blob_or_null().map_err(|_| damaged("details"))? {
+        Some(packed) => from_packed::<Details>(packed).ok_or_else(|| damaged("details"))?,
+        None => Details::default(),
+    };
+    let session: Option<String> = row.get(7)?;
+    let opening = FlowOpening {
+        id: FlowId::from_key(key).ok_or_else(|| damaged("key"))?,
+        time_ms: row.get(1)?,
+        kind: shape.kind,
+        destination: DestinationId::new(row.get_ref(2)?.as_str().map_err(|_| damaged("destination"))?),
+        destination_kind: shape.destination_kind,
+        method: shape.method,
+        scheme: shape.scheme,
+        authority: row.get(3)?,
+        path: row.get(10)?,
+        version: shape.version,
+        user_agent: shape.user_agent,
+        session: session.map(Fingerprint::try_from).transpose().map_err(|_| damaged("session"))?,
+        request_bytes: from_integer(row.get(8)?),
+        action: read_word(row, 5)?.ok_or_else(|| damaged("action"))?,
+        policy_row: shape.policy_row,
+        not_inspected: read_word(row, 6)?,
+        format: shape.format,
+        findings: details.findings,
+        fields: Vec::new(),
+        fields_left_out: details.fields_left_out,
+        body: None,
+        news: details.news,
+    };
+    let closing = match read_word::<Outcome>(row, 11)? {
+        Some(outcome) => Some(FlowClosing {
+            outcome,
+            status: row.get(12)?,
+            request_bytes: from_integer(row.get(13)?),
+            response_bytes: from_integer(row.get(14)?),
+            duration_ms: from_integer(row.get(15)?),
+            error: row.get(16)?,
+            not_inspected: read_word(row, 17)?,
+        }),
+        None => None,
+    };
+    Ok(FlowRecord { opening, closing })
+}
+
+/// Reads fields and body of a flow into its record.
+pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> Result<(), AuditError> {
+    let key = record.opening.id.to_key();
+    let read = |kind: &str| -> Result<Option<Vec<u8>>, AuditError> {
+        let mut statement = connection.prepare_cached(SELECT_PAYLOAD)?;
+        let packed: Option<Vec<u8>> = statement.query_row(params![key, kind], |row| row.get(0)).optional()?;
+        packed
+            .map(|packed| unpack(&packed).ok_or_else(|| AuditError::Damaged(format!("flow {key}: {kind}"))))
+            .transpose()
+    };
+    if let Some(json) = read("fields")? {
+        record.opening.fields = serde_json::from_slice::<Vec<CapturedField>>(&json)
+            .map_err(|_| AuditError::Damaged(format!("flow {key}: fields")))?;
+    }
+    record.opening.body = read("body")?.map(Bytes::from);
+    Ok(())
+}
+
+/// Remembers the numbers of names, so that most rows are written without looking any up.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    terms: HashMap<(&'static str, Box<str>), i64>,
+    places: HashMap<Box<str>, HashMap<Box<str>, i64>>,
+    count: usize,
+}
+
+impl Interner {
+    /// Forgets everything. Needed after a rollback, for the numbers may not have been committed.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn term(&mut self, connection: &Connection, kind: &'static str, name: &str) -> Result<i64, AuditError> {
+        // One allocation per look-up: the price of a plain key.
+        let known = (kind, Box::from(name));
+        if let Some(id) = self.terms.get(&known) {
+            return Ok(*id);
+        }
+        connection.prepare_cached(INSERT_NAME)?.execute(params![kind, name])?;
+        let id = connection.prepare_cached(SELECT_NAME)?.query_row(params![kind, name], |row| row.get(0))?;
+        self.make_room();
+        self.terms.insert(known, id);
+        Ok(id)
+    }
+
+    fn place(&mut self, connection: &Connection, authority: &str, path: &str) -> Result<i64, AuditError> {
+        if let Some(id) = self.places.get(authority).and_then(|paths| paths.get(path)) {
+            return Ok(*id);
+        }
+        connection.prepare_cached(INSERT_PLACE)?.execute(params![authority, path])?;
+        let id =
+            connection.prepare_cached(SELECT_PLACE)?.query_row(params![authority, path], |row| row.get(0))?;
+        self.make_room();
+        self.places.entry(authority.into()).or_default().insert(path.into(), id);
+        Ok(id)
+    }
+
+    fn make_room(&mut self) {
+        if self.count >= INTERNED {
+            self.clear();
+        }
+        self.count += 1;
+    }
+}
+
+/// What many flows have in common; written once as JSON.
+#[derive(Serialize, Deserialize)]
+struct Shape {
+    kind: FlowKind,
+    destination_kind: DestinationKind,
+    method: Box<str>,
+    scheme: Box<str>,
+    version: Box<str>,
+    user_agent: Option<Box<str>>,
+    policy_row: Box<str>,
+    format: Option<Box<str>>,
+}
+
+/// What is a flow's own, and not looked for by itself.
+#[derive(Default, Serialize, Deserialize)]
+struct Details {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    news: Vec<Box<str>>,
+    #[serde(default)]
+    fields_left_out: u32,
+}
+
+impl Details {
+    fn is_empty(&self) -> bool {
+        self.findings.is_empty() && self.news.is_empty() && self.fields_left_out == 0
+    }
+}
+
+/// Rules, categories and the categories above them (`pii` for `pii.account`), each once.
+fn terms_of(findings: &[Finding]) -> Vec<(&'static str, String)> {
+    let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let categories: BTreeSet<&str> = findings
+        .iter()
+        .flat_map(|finding| {
+            let category: &str = &finding.category;
+            category.match_indices('.').map(|(dot, _)| &category[..dot]).chain([category])
+        })
+        .collect();
+    let rules = rules.into_iter().map(|name| ("rule", name.to_owned()));
+    rules.chain(categories.into_iter().map(|name| ("category", name.to_owned()))).collect()
+}
+
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("these types have string keys and no failing serialiser")
+}
+
+/// Compresses what is large; what is small stays JSON, which starts with `{` or `[` as no zstd frame does.
+fn pack(json: Vec<u8>) -> Vec<u8> {
+    if json.len() < PACK_BYTES { json } else { compress(&json) }
+}
+
+fn compress(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, COMPRESSION_LEVEL).expect("compressing from memory to memory cannot fail")
+}
+
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    if !packed.starts_with(ZSTD_MAGIC) {
+        return Some(packed.to_vec());
+    }
+    zstd::stream::decode_all(packed).ok()
+}
+
+fn from_packed<T: for<'de> Deserialize<'de>>(packed: &[u8]) -> Option<T> {
+    serde_json::from_slice(&unpack(packed)?).ok()
+}
+
+fn read_word<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, AuditError> {
+    let text = row
+        .get_ref(column)?
+        .as_str_or_null()
+        .map_err(|_| AuditError::Damaged(format!("column {column} is no text")))?;
+    let parse = |text: &str| {
+        text.parse().map_err(|_| AuditError::Damaged(format!("column {column} holds an unknown word")))
+    };
+    text.map(parse).transpose()
+}
+
+/// SQLite's integers end at 2^63; no flow is that large.
+fn to_integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn from_integer(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// What [`read_flow`] reads, in its order.
+pub(super) const COLUMNS: &str = "flow.key, flow.time_ms, destination.name, place.authority, shape.name, \
+    flow.action, flow.not_inspected, flow.session, flow.request_bytes, flow.details, place.path, flow.outcome, \
+    flow.status, flow.sent_bytes, flow.response_bytes, flow.duration_ms, flow.error, flow.closing_reason";
+
+/// Where [`COLUMNS`] come from. `CROSS JOIN` keeps SQLite from starting anywhere but at the flow.
+pub(super) const JOINS: &str = "CROSS JOIN term AS destination ON destination.id = flow.destination \
+    CROSS JOIN term AS shape ON shape.id = flow.shape CROSS JOIN place ON place.id = flow.place";
+
+const INSERT_FLOW: &str = "INSERT INTO flow (key, time_ms, destination, place, shape, action, not_inspected, \
+    session, request_bytes, details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const CLOSE_FLOW: &str = "UPDATE flow SET outcome = ?2, status = ?3, sent_bytes = ?4, response_bytes = ?5, \
+    duration_ms = ?6, error = ?7, closing_reason = ?8 WHERE key = ?1";
+const INSERT_TERM: &str = "INSERT INTO flow_term (term, time_ms, flow) VALUES (?1, ?2, ?3)";
+const INSERT_PAYLOAD: &str = "INSERT INTO payload (flow, kind, data) VALUES (?1, ?2, ?3)";
+const SELECT_PAYLOAD: &str = "SELECT data FROM payload WHERE flow = ?1 AND kind = ?2";
+const INSERT_NAME: &str = "INSERT INTO term (kind, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const SELECT_NAME: &str = "SELECT id FROM term WHERE kind = ?1 AND name = ?2";
+const INSERT_PLACE: &str = "INSERT INTO place (authority, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const SELECT_PLACE: &str = "SELECT id FROM place WHERE authority = ?1 AND path = ?2";
+
+/// Most names remembered at once; a few MiB. A client that never repeats a path must not eat memory.
+const INTERNED: usize = 20_000;
+
+/// From here on compression pays: a row of this size with ten findings shrinks to a quarter.
+const PACK_BYTES: usize = 1024;
+
+/// The quickest level: a large event batch takes a millisecond on the caller's thread.
+const COMPRESSION_LEVEL: i32 = 1;
+
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];

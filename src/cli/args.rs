@@ -1,0 +1,233 @@
+//! What can be typed. Types only: no logic, no defaults that [`crate::config`] should decide.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::model::{Action, AuthorityPattern, ConnectTo, FlowId, Outcome, RunId};
+
+/// What your coding agent says about you, in plain sight.
+///
+/// A local proxy in front of Claude Code. It decrypts the telemetry and nothing else, decodes it, says which fields
+/// are personal, and keeps a log that you can review.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plainsight",
+    version,
+    max_term_width = 100,
+    after_help = "Start with `plainsight demo`: it needs no client and no account.\n\
+        Then `plainsight run -- claude`, and afterwards `plainsight log` and `plainsight show ID`."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command; they stand before it or after it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder of the audit log and the stored CA [env: PLAINSIGHT_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file [env: PLAINSIGHT_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Folder of rule files (*.toml) that add to the built-in ones, or replace those of the same pack name
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub rules: Option<PathBuf>,
+    /// Policy file; without one everything is allowed and reported
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub policy: Option<PathBuf>,
+    /// PEM file of roots to trust upstream, besides the operating system's
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub upstream_ca: Option<PathBuf>,
+    /// Connect to ADDR:PORT2 instead of HOST:PORT; as curl's, an empty HOST or PORT matches any (repeatable)
+    #[arg(long, global = true, value_name = "HOST:PORT:ADDR:PORT2", value_parser = ConnectTo::parse)]
+    pub connect_to: Vec<ConnectTo>,
+    /// Decrypt this host too; globs such as `*.example.com` (repeatable)
+    #[arg(long, global = true, value_name = "HOST[:PORT]", value_parser = AuthorityPattern::parse)]
+    pub intercept: Vec<AuthorityPattern>,
+    /// What the log keeps of payloads
+    #[arg(long, global = true, value_enum, value_name = "HOW")]
+    pub capture: Option<CaptureArg>,
+    /// Colour: `auto` means on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: ColorArg,
+    /// Diagnostics on stderr: -v what happens, -vv in detail, -vvv everything (never payload text)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program behind the proxy, and say at the end who was told what
+    Run(Run),
+    /// See it work: recorded telemetry through the real engine, with no client, account or network
+    Demo(Demo),
+    /// The same proxy as a service in the foreground, on a fixed port with a stored CA
+    Proxy(Proxy),
+    /// List what was recorded
+    Log(Log),
+    /// Show one record: the decoded fields, with findings marked
+    Show(Show),
+    /// List and explain the detection rules
+    #[command(subcommand)]
+    Rules(Rules),
+    /// The stored CA that `proxy` uses
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff
+    Man,
+}
+
+/// Run a program behind the proxy, and say at the end who was told what.
+///
+/// The proxy listens on a free loopback port, with a CA made for this run whose key never leaves memory. The program
+/// gets its terminal, its signals and its exit code as if it had been started without plainsight.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight run -- claude\n  plainsight run -- claude -p \"say hello\"\n  plainsight run --json run.json --intercept otel.example.com:4318 -- claude"
+)]
+pub struct Run {
+    /// Print no screen at the end
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the summary to FILE as JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
+    pub program: Vec<OsString>,
+}
+
+/// See it work: recorded telemetry through the real engine, with no client, account or network.
+///
+/// Replays recordings of Claude Code (invented account) through CONNECT, TLS, HTTP/1.1 and HTTP/2 to a local origin,
+/// and ends in the screen that `run` prints. Its records go into the same log, as a run of their own.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Write the summary to FILE as JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
+}
+
+/// The same proxy as a service in the foreground, on a fixed port with a stored CA.
+///
+/// Prints `listening on http://ADDR:PORT` on stderr when it accepts. SIGINT and SIGTERM drain what is under way and
+/// close the records; a second one ends at once.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight proxy\n  HTTPS_PROXY=http://127.0.0.1:8788 NODE_EXTRA_CA_CERTS=$(plainsight ca path) claude"
+)]
+pub struct Proxy {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8788]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// List what was recorded, oldest first.
+#[derive(Args, Debug, Default)]
+#[command(
+    after_help = "Examples:\n  plainsight log --since 1h\n  plainsight log --destination 'first-party-*' --json | jq .path\n  plainsight log --rule contact.email"
+)]
+pub struct Log {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Of this run
+    #[arg(long, value_name = "N")]
+    pub run: Option<RunId>,
+    /// For this destination: an id of the catalogue
+    #[arg(long, value_name = "ID")]
+    pub destination: Option<String>,
+    /// In which this rule found something
+    #[arg(long, value_name = "ID")]
+    pub rule: Option<String>,
+    /// On which policy decided so
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<Action>,
+    /// That ended so
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Option<Outcome>,
+    /// Since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Of this session of the client: its own session id
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// With this text in host or path
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// At most so many, the newest; 0 means all [default: 50 as a table, all as JSON]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Show one record: the decoded fields, with findings marked.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The record, as `plainsight log` lists it: `12-7`
+    pub id: FlowId,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Print the body as it was sent; only if it was recorded with `--capture full`
+    #[arg(long, conflicts_with = "json")]
+    pub reveal: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rules {
+    /// List the rules in force
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain one rule
+    Explain {
+        /// The rule's id, such as `contact.email`
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Show the stored CA: subject, validity, fingerprint, what it may sign
+    Show,
+    /// Print the path of its certificate; exit code 1 while there is none
+    Path,
+    /// Replace it by a new one
+    Rotate,
+    /// Remove it
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CaptureArg {
+    /// Findings only
+    None,
+    /// Decoded fields, with findings masked (the default)
+    Masked,
+    /// Also the body as it was sent
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}

@@ -1,0 +1,223 @@
+//! Puts the rooms together: settings in, a running proxy with its store out.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::RootCertStore;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    audit::{self, Reader, RunWriter, Store},
+    ca::{CertificateAuthority, LeafCache},
+    claude::UpstreamProxies,
+    cli::{exit::Failure, output::now_ms},
+    config::{self, AuditSync, Roots, Settings},
+    destination::Catalogue,
+    inspect::{self, Inspector},
+    model::{AuthorityPattern, RunClosing, RunId, RunOpening, Secret},
+    policy::Policy,
+    proxy::{Limits, Proxy, ProxyConfig, Services},
+    report::Summary,
+    rules::{self, RuleSet, Source},
+};
+
+/// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
+const LEAF_CACHE_CAPACITY: usize = 512;
+
+/// What differs between `run`, `proxy` and `demo`.
+pub(super) struct Plan {
+    /// `run`, `proxy` or `demo`.
+    pub(super) mode: &'static str,
+    /// The program that is run, its name only.
+    pub(super) program: Option<String>,
+    /// Where to listen.
+    pub(super) listen: SocketAddr,
+    /// `user:password` that every client must present.
+    pub(super) credential: Option<Secret<String>>,
+    /// Hosts to decrypt besides the catalogue's.
+    pub(super) intercepted: Vec<AuthorityPattern>,
+    /// The CA for intercepted hosts.
+    pub(super) ca: Arc<CertificateAuthority>,
+    /// Roots to trust upstream.
+    pub(super) roots: RootCertStore,
+    /// The proxies that we are behind ourselves.
+    pub(super) upstream: UpstreamProxies,
+}
+
+/// A running proxy and its run in the store.
+pub(super) struct Engine {
+    pub(super) address: SocketAddr,
+    run: RunWriter,
+    data_dir: PathBuf,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Opens the store, begins a run, and listens.
+    pub(super) async fn start(settings: &Settings, plan: Plan) -> Result<Self, Failure> {
+        let store = store(settings)?;
+        let inspector = Inspector::new(
+            Catalogue::embedded(),
+            plan.intercepted,
+            rules(settings)?,
+            policy(settings)?,
+            store.fingerprint_key(),
+            inspect::Options { capture: settings.capture, ..inspect::Options::default() },
+        );
+        let run = store
+            .begin_run(&RunOpening {
+                time_ms: now_ms(),
+                mode: plan.mode.into(),
+                program: plan.program.map(Into::into),
+                version: env!("CARGO_PKG_VERSION").into(),
+                policy_hash: inspector.policy().hash().into(),
+                rules_hash: inspector.rules().hash().into(),
+            })
+            .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
+        let config = ProxyConfig {
+            credential: plan.credential,
+            connect_to: settings.connect_to.clone(),
+            limits: Limits { body: settings.body_limit, ..Limits::default() },
+            ..ProxyConfig::new(plan.listen, plan.roots)
+        };
+        let services = Services {
+            inspection: Arc::new(inspector),
+            audit: Arc::new(run.writer()),
+            leaves: Arc::new(LeafCache::new(plan.ca, LEAF_CACHE_CAPACITY)),
+        };
+        let proxy = Proxy::bind(config, services).await.map_err(|error| Failure(error.to_string()))?;
+        let address = proxy.local_addr();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(proxy.serve(async {
+            // An engine that was dropped stops the proxy as well.
+            _ = stopped.await;
+        }));
+        Ok(Self { address, run, data_dir: settings.data_dir.clone(), stop, serving })
+    }
+
+    /// The run's number.
+    pub(super) fn run(&self) -> RunId {
+        self.run.id()
+    }
+
+    /// Drains what is under way, closes the records, and says what happened.
+    pub(super) async fn finish(self, exit_code: Option<i32>) -> Result<Summary, Failure> {
+        let id = self.run.id();
+        _ = self.stop.send(());
+        self.serving.await.map_err(|error| Failure::new("the proxy ended badly", error))?;
+        let lost = self.run.writer().lost();
+        let closing = RunClosing { time_ms: now_ms(), exit_code };
+        let run = self.run;
+        tokio::task::spawn_blocking(move || run.finish(closing))
+            .await
+            .map_err(|error| Failure::new("the audit log ended badly", error))?
+            .map_err(|error| Failure::new("closing the audit log", error))?;
+        summary(&self.data_dir, id, lost)
+    }
+}
+
+fn summary(data_dir: &Path, run: RunId, lost: u64) -> Result<Summary, Failure> {
+    let failed = |error| Failure::new("reading the log", error);
+    let reader = Reader::open(data_dir).map_err(failed)?;
+    let filter =
+        audit::Filter { run: Some(run), order: audit::Order::OldestFirst, ..audit::Filter::default() };
+    let mut summary = Summary::default().of_run(run).with_lost(lost);
+    reader
+        .visit(&filter, |flow| {
+            summary.add(&flow);
+            ControlFlow::Continue(())
+        })
+        .map_err(failed)?;
+    Ok(summary)
+}
+
+/// The store in the data folder.
+pub(super) fn store(settings: &Settings) -> Result<Store, Failure> {
+    let sync = match settings.audit_sync {
+        AuditSync::Full => audit::Sync::Full,
+        AuditSync::Normal => audit::Sync::Normal,
+    };
+    Store::open(&settings.data_dir, audit::Options { sync })
+        .map_err(|error| Failure::new("opening the audit log", error))
+}
+
+/// The store in the data folder, for reading.
+pub(super) fn reader(settings: &Settings) -> Result<Reader, Failure> {
+    Reader::open(&settings.data_dir).map_err(|error| Failure::new("opening the audit log", error))
+}
+
+/// The built-in rules and the user's.
+pub(super) fn rules(settings: &Settings) -> Result<RuleSet, Failure> {
+    let mut sources = rules::embedded();
+    if let Some(folder) = &settings.rules_dir {
+        let added = rule_files(folder)
+            .map_err(|error| Failure::new(&format!("--rules {}", folder.display()), error))?;
+        if added.is_empty() {
+            return Err(Failure(format!("--rules {}: there is no *.toml file in it", folder.display())));
+        }
+        sources.extend(added);
+    }
+    RuleSet::from_sources(&sources).map_err(|error| Failure::new("the rules cannot be used", error))
+}
+
+fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| Ok(Source { name: path.display().to_string(), text: fs::read_to_string(&path)? }))
+        .collect()
+}
+
+fn policy(settings: &Settings) -> Result<Policy, Failure> {
+    let Some(path) = &settings.policy else { return Ok(Policy::embedded()) };
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| Failure::new(&format!("--policy {name}"), error))?;
+    Policy::from_toml(&name, &text).map_err(|error| Failure::new("the policy cannot be used", error))
+}
+
+/// The operating system's roots and the user's own, to check upstream servers against.
+pub(super) fn roots(settings: &Settings, system: &Roots) -> Result<RootCertStore, Failure> {
+    for problem in &system.problems {
+        tracing::warn!(problem, "a part of the system's roots cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(system.certificates.iter().cloned());
+    if let Some(path) = &settings.upstream_ca {
+        let name = format!("--upstream-ca {}", path.display());
+        for certificate in
+            config::upstream_roots(path).map_err(|error| Failure::new("--upstream-ca", error))?
+        {
+            roots.add(certificate).map_err(|error| Failure::new(&name, error))?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(Failure(
+            "there are no roots to trust upstream; name a PEM file with --upstream-ca".to_owned(),
+        ));
+    }
+    Ok(roots)
+}
+
+/// A runtime for the proxy.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("starting the runtime", error))
+}
+
+/// 128 random bits as hex: a proxy password.
+pub(super) fn random_token() -> Result<String, Failure> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| Failure::new("no random numbers", error))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,160 @@
+use std::{io::Write as _, ops::ControlFlow};
+
+use jiff::{Span, Timestamp, ToSpan as _, civil, tz::TimeZone};
+
+use crate::{
+    audit::{Filter, Order, Reader},
+    cli::{
+        args::Log,
+        engine,
+        exit::{Exit, Failure},
+        output::{self, Terminal},
+    },
+    config::Settings,
+    model::{DestinationId, FlowRecord, RuleId},
+    report,
+};
+
+/// Records listed as a table when nobody says how many: about two screens.
+const DEFAULT_LIMIT: usize = 50;
+
+pub(super) fn execute(command: &Log, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
+    let reader = engine::reader(settings)?;
+    let filter = filter(command, settings)?;
+    if command.json {
+        return json(&reader, &filter);
+    }
+    let records = reader.flows(&filter).map_err(|error| Failure::new("reading the log", error))?;
+    if records.is_empty() {
+        eprintln!("plainsight: no records match");
+        return Ok(Exit::Success);
+    }
+    output::print(&report::table::log(&oldest_first(records), &terminal.view()))?;
+    Ok(Exit::Success)
+}
+
+/// The newest are read, and shown in the order in which they happened.
+fn oldest_first(mut records: Vec<FlowRecord>) -> Vec<FlowRecord> {
+    records.reverse();
+    records
+}
+
+fn json(reader: &Reader, filter: &Filter) -> Result<Exit, Failure> {
+    let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut broken = None;
+    let mut write = |record: &FlowRecord| match writeln!(stdout, "{}", report::json::flow(record)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            broken = Some(error);
+            ControlFlow::Break(())
+        }
+    };
+    let read = match filter.limit {
+        // The newest few, in the order in which they happened.
+        Some(_) => reader.flows(filter).map(|records| {
+            for record in oldest_first(records) {
+                if write(&record).is_break() {
+                    break;
+                }
+            }
+        }),
+        None => {
+            let filter = Filter { order: Order::OldestFirst, ..filter.clone() };
+            reader.visit(&filter, |record| write(&record))
+        }
+    };
+    read.map_err(|error| Failure::new("reading the log", error))?;
+    match broken.or_else(|| stdout.flush().err()) {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new("writing to stdout", error))
+        }
+        _ => Ok(Exit::Success),
+    }
+}
+
+fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
+    let session = match &command.session {
+        Some(session) => Some(engine::store(settings)?.fingerprint_key().fingerprint(session.as_bytes())),
+        None => None,
+    };
+    let since_ms = match &command.since {
+        Some(text) => Some(since(text, Timestamp::now(), &TimeZone::system())?.as_millisecond()),
+        None => None,
+    };
+    let limit = match command.limit {
+        Some(0) => None,
+        Some(limit) => Some(limit),
+        None => (!command.json).then_some(DEFAULT_LIMIT),
+    };
+    Ok(Filter {
+        run: command.run,
+        destination: command.destination.as_deref().map(DestinationId::new),
+        rule: command.rule.as_deref().map(RuleId::new),
+        action: command.action,
+        outcome: command.outcome,
+        since_ms,
+        session,
+        text: command.text.as_deref().map(Into::into),
+        limit,
+        order: Order::NewestFirst,
+        ..Filter::default()
+    })
+}
+
+/// Reads `30m`, `2h`, `7d`, a date (its start, in local time) or a time.
+fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
+    let error = || {
+        Failure(format!(
+            "--since `{text}` is neither a span like `30m`, `2h`, `7d` nor a date like `2026-11-21`"
+        ))
+    };
+    let unit = text.char_indices().next_back().filter(|(_, unit)| unit.is_ascii_alphabetic());
+    if let Some((at, unit)) = unit
+        && let Ok(count) = text[..at].parse::<u32>()
+    {
+        let count = i64::from(count);
+        let span: Span = match unit {
+            's' => count.seconds(),
+            'm' => count.minutes(),
+            'h' => count.hours(),
+            'd' => (count * 24).hours(),
+            'w' => (count * 7 * 24).hours(),
+            _ => return Err(error()),
+        };
+        return now.checked_sub(span).map_err(|_| error());
+    }
+    if let Ok(timestamp) = text.parse::<Timestamp>() {
+        return Ok(timestamp);
+    }
+    let local = text
+        .parse::<civil::DateTime>()
+        .or_else(|_| text.parse::<civil::Date>().map(|date| date.at(0, 0, 0, 0)));
+    let local = local.map_err(|_| error())?;
+    zone.to_ambiguous_timestamp(local).compatible().map_err(|_| error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<String> {
+        let now = "2026-11-21T12:00:00Z".parse().unwrap();
+        since(text, now, &TimeZone::UTC).ok().map(|timestamp| timestamp.to_string())
+    }
+
+    #[test]
+    fn since_reads_spans_dates_and_times() {
+        assert_eq!(read("30m").as_deref(), Some("2026-11-21T11:30:00Z"));
+        assert_eq!(read("7d").as_deref(), Some("2026-11-14T12:00:00Z"));
+        assert_eq!(read("2026-11-20").as_deref(), Some("2026-11-20T00:00:00Z"));
+        assert_eq!(read("2026-11-20T08:15:00").as_deref(), Some("2026-11-20T08:15:00Z"));
+        assert_eq!(read("2026-11-20T08:15:00+02:00").as_deref(), Some("2026-11-20T06:15:00Z"));
+    }
+
+    #[test]
+    fn since_refuses_what_it_cannot_read() {
+        for text in ["", "h", "5y", "yesterday", "2026-13-01", "-5m", "99999999999d", "5ü"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

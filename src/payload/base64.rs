@@ -1,0 +1,250 @@
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use crate::payload::json::looks_like_json;
+
+/// Shortest base64 that is opened when it holds JSON: `eyJhIjox` is `{"a":1`. Nothing but JSON begins like that.
+const SHORTEST_JSON: usize = 8;
+
+/// Least bytes of other text that are opened, sixteen characters of base64. Identifiers and words of that length give
+/// bytes that are all printable about once in 100,000.
+const SHORTEST_TEXT: usize = 11;
+
+/// How much of a text must be letters, digits and spaces, in percent. Prose, paths, addresses and credentials have more
+/// than 70.
+const READABLE_PERCENT: usize = 60;
+
+/// A string that is written like base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// `-_` rather than `+/`.
+    is_url_safe: bool,
+    /// Characters to decode: without padding, and without a last group that is cut off.
+    length: usize,
+}
+
+impl Candidate {
+    /// Looks at how `raw` is written: one of the two alphabets and no other character, padding only at its end.
+    ///
+    /// Hexadecimal strings and UUIDs are written like base64, too, but never meant so.
+    pub(super) fn of(raw: &[u8]) -> Option<Self> {
+        if raw.len() < SHORTEST_JSON {
+            return None;
+        }
+        let mut seen = 0;
+        let mut length = raw.len();
+        for (at, &byte) in raw.iter().enumerate() {
+            match CLASSES[byte as usize] {
+                NONE => return None,
+                PADDING => {
+                    length = at;
+                    break;
+                }
+                class => seen |= class,
+            }
+        }
+        let padding = raw.len() - length;
+        let rest = length % 4;
+        let is_padded_well = padding == 0 || (padding <= 2 && rest >= 2 && rest + padding <= 4);
+        let is_mixed = seen & STANDARD != 0 && seen & (URL_SAFE | DASH) != 0;
+        // All hexadecimal digits, perhaps with dashes.
+        let is_hex = seen & !(HEX | DASH) == 0;
+        if is_mixed || is_hex || !is_padded_well || raw[length..].iter().any(|&byte| byte != b'=') {
+            return None;
+        }
+        if padding == 0 && (rest == 1 || has_trailing_bits(raw, rest)) {
+            length -= rest;
+        }
+        Some(Self { is_url_safe: seen & (URL_SAFE | DASH) != 0, length })
+    }
+
+    /// How many characters of the string are decoded.
+    pub(super) fn length(self) -> usize {
+        self.length
+    }
+
+    /// Appends what `raw` stands for to `out`, if that is JSON or other text; else `false` and nothing appended.
+    pub(super) fn decode(self, raw: &[u8], out: &mut Vec<u8>) -> bool {
+        /// Characters that are decoded first, to turn away most of what is no text. Whole groups.
+        const PROBE: usize = 32;
+        let engine = if self.is_url_safe { &URL_SAFE_ENGINE } else { &STANDARD_ENGINE };
+        let raw = &raw[..self.length];
+        let mut probe = [0; PROBE / 4 * 3 + 3];
+        let Ok(count) = engine.decode_slice(&raw[..raw.len().min(PROBE)], &mut probe) else {
+            return false;
+        };
+        if text_part(&probe[..count]).is_none() {
+            return false;
+        }
+        let start = out.len();
+        let is_opened = engine.decode_vec(raw, out).is_ok()
+            && text_part(&out[start..]).is_some_and(|text| {
+                looks_like_json(text.as_bytes()) || text.len() >= SHORTEST_TEXT && is_readable(text)
+            });
+        if !is_opened {
+            out.truncate(start);
+        }
+        is_opened
+    }
+}
+
+const NONE: u8 = 0;
+const HEX: u8 = 1;
+const LETTER: u8 = 2;
+const STANDARD: u8 = 4;
+const URL_SAFE: u8 = 8;
+const DASH: u8 = 16;
+const PADDING: u8 = 32;
+
+/// What each byte is to base64.
+const CLASSES: [u8; 256] = {
+    let mut classes = [NONE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => HEX,
+            b'g'..=b'z' | b'G'..=b'Z' => LETTER,
+            b'+' | b'/' => STANDARD,
+            b'_' => URL_SAFE,
+            b'-' => DASH,
+            b'=' => PADDING,
+            _ => NONE,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_allow_trailing_bits(true)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD_ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE_ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Whether the last, incomplete group has bits that an encoder would have left zero: then it was cut off.
+fn has_trailing_bits(raw: &[u8], rest: usize) -> bool {
+    let Some(&last) = raw.last() else { return false };
+    let value = match last {
+        b'A'..=b'Z' => last - b'A',
+        b'a'..=b'z' => last - b'a' + 26,
+        b'0'..=b'9' => last - b'0' + 52,
+        b'+' | b'-' => 62,
+        _ => 63,
+    };
+    match rest {
+        2 => value & 0x0f != 0,
+        3 => value & 0x03 != 0,
+        _ => false,
+    }
+}
+
+/// `bytes` as text without control characters; a character may be cut off at the end.
+fn text_part(bytes: &[u8]) -> Option<&str> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    // Byte by byte and to the end, which compiles to vector code.
+    let is_control = |byte: u8| byte == 0x7f || byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t');
+    let has_control = text.bytes().fold(false, |found, byte| found | is_control(byte));
+    (!text.is_empty() && !has_control).then_some(text)
+}
+
+/// Whether a person would take it for text.
+fn is_readable(text: &str) -> bool {
+    let (mut readable, mut all) = (0, 0);
+    for char in text.chars() {
+        all += 1;
+        readable += usize::from(char.is_alphanumeric() || matches!(char, ' ' | '\n' | '\r' | '\t'));
+    }
+    readable * 100 >= all * READABLE_PERCENT
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    fn opened(raw: &str) -> Option<String> {
+        let mut out = Vec::new();
+        let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out);
+        is_opened.then(|| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn json_and_text_are_opened_in_both_alphabets_with_and_without_padding() {
+        for text in ["{\"ab\":1}", "{\"k\":\"??>>\"}", "mail bob@example.com now", "Größe: größer als zuvor"]
+        {
+            for engine in [BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD] {
+                assert_eq!(opened(&engine.encode(text)).as_deref(), Some(text));
+            }
+        }
+    }
+
+    // PITFALLS 5
+    #[test]
+    fn what_is_cut_off_is_opened_up_to_the_last_whole_group() {
+        let text = r#"{"model":"claude","sessionId":"none"}"#;
+        let whole = BASE64_STANDARD.encode(text);
+        for end in 12..whole.len() {
+            let part = opened(&whole[..end]).unwrap();
+
+            assert!(text.starts_with(&part), "{part}");
+            assert!(part.len() >= (end - 3) / 4 * 3, "{end}: {part}");
+        }
+    }
+
+    #[test]
+    fn identifiers_and_words_are_no_base64() {
+        let words = [
+            "6cc3786f2b0e4f0c9d1a6f5e4b3c2d1a6cc3786f2b0e4f0c9d1a6f5e4b3c2d1a",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "deadbeefdeadbeefdeadbeef",
+            // Would decode to `kM4kM5kM6kM7`.
+            "a000a001a002a003",
+            "1763700000000000000",
+            "internationalization",
+            "tengu_api_success_with_details",
+            "claudeCodeVersionNumber",
+            "TelemetryConfigurationProvider",
+            "home/dmitri/work/app/src/main",
+            "user-agent-of-the-client",
+            "msg_01XFDUDYJgAACzvnptvVoYEL",
+            "abcdefghijklmnopqrstuvwxyz",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "claude-sonnet-4-5-20250929",
+        ];
+        for word in words {
+            assert_eq!(opened(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn binary_content_is_left_alone() {
+        let random: Vec<u8> = (0..96_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+
+        assert_eq!(opened(&BASE64_STANDARD.encode(random)), None);
+        assert_eq!(opened(&BASE64_STANDARD.encode([0; 60])), None);
+    }
+
+    #[test]
+    fn text_that_is_too_short_is_left_alone() {
+        assert_eq!(opened(&BASE64_STANDARD.encode("bob and eve")), Some("bob and eve".to_owned()));
+        assert_eq!(opened(&BASE64_STANDARD.encode("bob, eve")), None);
+    }
+
+    #[test]
+    fn misplaced_padding_and_mixed_alphabets_are_refused() {
+        for raw in
+            ["eyJhIjox=eyJhIjox", "eyJhIjoxfQ====", "eyJh+Ijox_fQ", "eyJh-Ijox/fQ", "=======", "eyJhIjox="]
+        {
+            assert_eq!(Candidate::of(raw.as_bytes()), None, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What every connection shares.
+
+use std::sync::Arc;
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs::{Ticketer, default_provider},
+    server::ResolvesServerCert,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::sync::watch;
+
+use crate::{
+    model::{Authority, FlowOpening, NotInspected, Outcome, Secret},
+    proxy::{
+        config::Limits,
+        flow::{Flow, Start},
+        services::{AuditUnavailable, Services},
+        upstream::{Protocol, Upstream},
+    },
+};
+
+/// What every connection shares.
+pub(crate) struct Engine {
+    pub(crate) services: Services,
+    pub(crate) upstream: Upstream,
+    pub(crate) acceptors: Acceptors,
+    pub(crate) limits: Limits,
+    /// The base64 of `user:password` that clients must present.
+    pub(crate) credential: Option<Secret<String>>,
+    /// Becomes true when the proxy is to stop.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Cloned by every open flow.
+    pub(crate) alive: Arc<()>,
+}
+
+impl Engine {
+    /// Opens a record without waiting for it.
+    pub(crate) fn record(&self, opening: FlowOpening, start: Start) -> Flow {
+        Flow::new(self.services.audit.open_unwaited(opening), start, Arc::clone(&self.alive))
+    }
+
+    /// Opens a record, and waits until it is durable.
+    pub(crate) async fn record_durably(
+        &self,
+        opening: FlowOpening,
+        start: Start,
+    ) -> Result<Flow, AuditUnavailable> {
+        let entry = self.services.audit.open(opening).await?;
+        Ok(Flow::new(entry, start, Arc::clone(&self.alive)))
+    }
+
+    /// Opens the record of a tunnel.
+    pub(crate) fn record_tunnel(
+        &self,
+        authority: Option<&Authority>,
+        start: Start,
+        reason: Option<NotInspected>,
+    ) -> Flow {
+        let id = self.services.audit.next_id();
+        self.record(self.services.inspection.tunnel(id, authority, start.time_ms, reason), start)
+    }
+
+    /// Records a connection that came to nothing.
+    pub(crate) fn record_failure(
+        &self,
+        authority: Option<&Authority>,
+        start: Start,
+        reason: Option<NotInspected>,
+        outcome: Outcome,
+        error: String,
+    ) {
+        self.record_tunnel(authority, start, reason).finish(outcome, Some(error));
+    }
+
+    /// Resolves once the proxy is to stop.
+    pub(crate) async fn stopped(&self) {
+        // An error means that whoever could say so is gone, which is the same.
+        let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// TLS towards clients: configurations that share tickets and crypto, and differ in what ALPN answers.
+pub(crate) struct Acceptors {
+    http1: ServerConfig,
+    http2: ServerConfig,
+    unnamed: ServerConfig,
+}
+
+impl Acceptors {
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
+        let mut base = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(NoCertificate));
+        base.ticketer = Ticketer::new()?;
+        // Clients keep one; each costs an encryption and a record.
+        base.send_tls13_tickets = 1;
+        let (mut http1, mut http2) = (base.clone(), base.clone());
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self { http1, http2, unnamed: base })
+    }
+
+    /// A configuration that shows `certificate` and answers ALPN with `protocol`, or not at all. Costs a few clones of
+    /// reference counts: the host is known from `CONNECT` even when the client sends no name.
+    pub(crate) fn config(
+        &self,
+        protocol: Option<Protocol>,
+        certificate: Arc<CertifiedKey>,
+    ) -> Arc<ServerConfig> {
+        let mut config = match protocol {
+            Some(Protocol::Http1) => self.http1.clone(),
+            Some(Protocol::Http2) => self.http2.clone(),
+            None => self.unnamed.clone(),
+        };
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+        Arc::new(config)
+    }
+}
+
+/// Stands in a configuration that never serves by itself.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}

@@ -1,0 +1,456 @@
+//! One request: who it is for, what is in it, a record, and then its way upstream and back.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
+    request::Parts,
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::{self, OnUpgrade},
+};
+
+use crate::{
+    model::{
+        Authority, CapturedBody, CapturedRequest, Destination, FlowId, NotInspected, Outcome, RequestHead,
+        Scheme, Secret,
+    },
+    proxy::{
+        body::{Captured, Progress, RequestBody, ResponseBody, capture, drain},
+        client::{Link, Next, Scope},
+        connect::connect,
+        engine::Engine,
+        error::UpstreamError,
+        flow::{Flow, Start},
+        headers, respond,
+        services::{Forward, Inspected},
+        upstream::{Offer, Protocol, Route},
+        websocket::Upgrade,
+    },
+};
+
+/// Takes a request to its answer. Never fails: what goes wrong becomes an answer and a record.
+pub(crate) async fn exchange(
+    scope: Arc<Scope>,
+    link: Option<Arc<Link>>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, hyper::Error> {
+    let start = Start::now();
+    let (parts, mut body) = request.into_parts();
+    let may_upgrade = parts.headers.contains_key(http::header::UPGRADE);
+    let engine = &scope.engine;
+    if scope.site.is_none() {
+        if !is_authorised(engine.credential.as_ref(), &parts.headers) {
+            let response = refuse(engine, &parts, &mut body, respond::unauthorised()).await;
+            reopen(link.as_deref());
+            return Ok(response);
+        }
+        if parts.method == Method::CONNECT {
+            return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
+        }
+    }
+    let response = walk(&scope, link.as_deref(), start, parts, body).await;
+    if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        reopen(link.as_deref());
+    }
+    Ok(response)
+}
+
+fn reopen(link: Option<&Link>) {
+    if let Some(link) = link {
+        link.gate.reopen();
+    }
+}
+
+async fn walk(
+    scope: &Scope,
+    link: Option<&Link>,
+    start: Start,
+    parts: Parts,
+    mut body: Incoming,
+) -> Response<ResponseBody> {
+    let engine = &scope.engine;
+    let address = match address(scope, &parts) {
+        Ok(address) => address,
+        Err(disagreement) => {
+            let response = disagreement.respond(scope, start);
+            return refuse(engine, &parts, &mut body, response).await;
+        }
+    };
+    let head = RequestHead {
+        scheme: address.scheme,
+        authority: address.authority,
+        method: parts.method.clone(),
+        target: target(&parts.uri),
+        version: parts.version,
+        headers: parts.headers.clone(),
+    };
+    let destination = engine.services.inspection.classify(&head);
+    let id = engine.services.audit.next_id();
+    let step = Step { engine, link, start, id, destination };
+    if let Some(status) = address.misdirected {
+        let message = "the connection, Host and the request's own authority do not agree";
+        return step
+            .refuse(&head, &parts, &mut body, respond::text(status, message), message.to_owned())
+            .await;
+    }
+    if let Some(error) = scope.site.as_ref().and_then(|site| site.take_broken()) {
+        step.record(&head, None, |flow| flow.status = Some(error.status()))
+            .finish(Outcome::UpstreamFailed, Some(error.to_string()));
+        return refuse(engine, &parts, &mut body, respond::upstream_failed(&error)).await;
+    }
+    let route = match &scope.site {
+        Some(site) => Arc::clone(&site.route),
+        None => Arc::new(plain_route(engine, &head)),
+    };
+    if step.destination.inspected {
+        step.inspected(head, route, parts, body).await
+    } else {
+        let flow = step.record(&head, None, |_| {});
+        let progress = Progress::new(Arc::clone(&flow.request_bytes));
+        let body = RequestBody::streamed(body, Arc::clone(&progress));
+        step.forward(flow, route, parts, body, progress).await
+    }
+}
+
+/// What the parts of one request's walk have in common.
+struct Step<'a> {
+    engine: &'a Arc<Engine>,
+    link: Option<&'a Link>,
+    start: Start,
+    id: FlowId,
+    destination: Destination,
+}
+
+impl Step<'_> {
+    /// Captures, inspects, records, and only then sends.
+    async fn inspected(
+        self,
+        head: RequestHead,
+        route: Arc<Route>,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Response<ResponseBody> {
+        let announced = !body.is_end_stream();
+        let (captured, trailers, rest) = match capture(body, self.engine.limits.body).await {
+            Captured::Complete(bytes, trailers) => (CapturedBody::Complete(bytes), trailers, None),
+            Captured::OverLimit(start, rest) => (CapturedBody::OverLimit(start), None, Some(rest)),
+            Captured::Broken(error) => return self.broken_request(&head, &error),
+        };
+        let bytes = match &captured {
+            CapturedBody::Complete(bytes) | CapturedBody::OverLimit(bytes) => bytes.clone(),
+            CapturedBody::Streamed => Bytes::new(),
+        };
+        let request =
+            CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
+        let Some(Inspected { opening, forward }) = self.inspect(request, bytes.len()).await else {
+            let message = "inspection failed on our side, so the request was not sent on";
+            self.record(&head, Some(NotInspected::InternalError), |flow| {
+                flow.status = Some(StatusCode::BAD_GATEWAY)
+            })
+            .finish(Outcome::Refused, Some(message.to_owned()));
+            return drained(self.engine, rest, respond::text(StatusCode::BAD_GATEWAY, message)).await;
+        };
+        let mut flow = match self.engine.record_durably(opening, self.start).await {
+            Ok(flow) => flow,
+            Err(error) => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                self.record(&head, None, |flow| flow.status = Some(status))
+                    .finish(Outcome::Refused, Some(error.to_string()));
+                let message = format!("{error}; telemetry is not sent on unrecorded");
+                return drained(self.engine, rest, respond::text(status, &message)).await;
+            }
+        };
+        let bytes = match forward {
+            Forward::Original => bytes,
+            Forward::Refused(refusal) => {
+                flow.status = Some(refusal.status);
+                flow.finish(Outcome::Refused, None);
+                return drained(self.engine, rest, respond::refusal(refusal)).await;
+            }
+            Forward::Rewritten(rewritten) => {
+                headers::set_length(&mut parts.headers, rewritten.len());
+                rewritten
+            }
+        };
+        let progress = Progress::new(Arc::clone(&flow.request_bytes));
+        let body = match rest {
+            Some(rest) => RequestBody::over_limit(bytes, rest, Arc::clone(&progress)),
+            None => {
+                let announced = announced && parts.headers.contains_key(TRANSFER_ENCODING);
+                RequestBody::captured(bytes, trailers, announced, Arc::clone(&progress))
+            }
+        };
+        self.forward(flow, route, parts, body, progress).await
+    }
+
+    /// Calls the inspector; `None` if it panicked. Large bodies leave the async workers.
+    async fn inspect(&self, request: CapturedRequest, size: usize) -> Option<Inspected> {
+        let (destination, time_ms) = (self.destination.clone(), self.start.time_ms);
+        if size as u64 <= self.engine.limits.inline_body.get() {
+            let inspection = &self.engine.services.inspection;
+            return catch_unwind(AssertUnwindSafe(|| inspection.inspect(request, destination, time_ms))).ok();
+        }
+        let inspection = Arc::clone(&self.engine.services.inspection);
+        tokio::task::spawn_blocking(move || inspection.inspect(request, destination, time_ms)).await.ok()
+    }
+
+    /// Sends the request and wraps the answer, so that its end closes the record.
+    async fn forward(
+        &self,
+        mut flow: Flow,
+        route: Arc<Route>,
+        parts: Parts,
+        body: RequestBody,
+        progress: Arc<Progress>,
+    ) -> Response<ResponseBody> {
+        let is_http2 = parts.version == Version::HTTP_2;
+        let upgrades = headers::asks_for_upgrade(parts.version, &parts.method, &parts.headers);
+        let request = outgoing(parts, &route, upgrades, body);
+        let (mut response, connection) = match self.engine.upstream.send(&route, request, &progress).await {
+            Ok(answered) => answered,
+            Err(error) => return self.failed(flow, &error),
+        };
+        flow.status = Some(response.status());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switched(flow, response, upgrades);
+        }
+        let on_upgrade = response.extensions_mut().remove::<OnUpgrade>();
+        drop(on_upgrade);
+        let (mut head, incoming) = response.into_parts();
+        if !is_http2 {
+            headers::strip_response(&mut head.headers, head.status);
+            head.version = Version::HTTP_11;
+        }
+        let announced = !is_http2 && head.headers.contains_key(CONTENT_LENGTH);
+        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced))
+    }
+
+    /// The other side switched protocols: so do we, once the answer is out.
+    fn switched(
+        &self,
+        flow: Flow,
+        mut response: Response<Incoming>,
+        upgrades: bool,
+    ) -> Response<ResponseBody> {
+        let Some(link) = self.link.filter(|_| upgrades) else {
+            flow.finish(Outcome::UpstreamFailed, Some("it switched protocols unasked".to_owned()));
+            return respond::text(StatusCode::BAD_GATEWAY, "the other side switched protocols unasked");
+        };
+        link.become_next(Next::Upgrade(Upgrade::new(upgrade::on(&mut response), flow)));
+        let (mut head, _) = response.into_parts();
+        headers::strip_response(&mut head.headers, head.status);
+        Response::from_parts(head, ResponseBody::empty())
+    }
+
+    /// No answer came: the other side failed, or the client sent what cannot be passed on.
+    fn failed(&self, mut flow: Flow, error: &UpstreamError) -> Response<ResponseBody> {
+        if let Some((violation, _)) = self.link.and_then(|link| link.gate.violation()) {
+            flow.status = Some(StatusCode::BAD_REQUEST);
+            flow.finish(Outcome::Refused, Some(violation.to_string()));
+            return respond::closing(respond::text(StatusCode::BAD_REQUEST, &violation.to_string()));
+        }
+        flow.status = Some(error.status());
+        let outcome = match error {
+            UpstreamError::Forbidden(..) => Outcome::Refused,
+            _ => Outcome::UpstreamFailed,
+        };
+        flow.finish(outcome, Some(error.to_string()));
+        respond::upstream_failed(error)
+    }
+
+    /// The client's body broke off, or was malformed; nothing was sent.
+    fn broken_request(&self, head: &RequestHead, error: &hyper::Error) -> Response<ResponseBody> {
+        let violation =
+            self.link.and_then(|link| link.gate.violation()).map(|(violation, _)| violation.to_string());
+        let outcome = if violation.is_some() { Outcome::Refused } else { Outcome::ClientGone };
+        let message = violation.unwrap_or_else(|| format!("the request body broke off: {error}"));
+        self.record(head, None, |flow| flow.status = Some(StatusCode::BAD_REQUEST))
+            .finish(outcome, Some(message.clone()));
+        respond::closing(respond::text(StatusCode::BAD_REQUEST, &message))
+    }
+
+    async fn refuse(
+        &self,
+        head: &RequestHead,
+        parts: &Parts,
+        body: &mut Incoming,
+        response: Response<ResponseBody>,
+        error: String,
+    ) -> Response<ResponseBody> {
+        self.record(head, None, |flow| flow.status = Some(response.status()))
+            .finish(Outcome::Refused, Some(error));
+        refuse(self.engine, parts, body, response).await
+    }
+
+    /// Opens a record of a request whose body was not looked at.
+    fn record(&self, head: &RequestHead, reason: Option<NotInspected>, note: impl FnOnce(&mut Flow)) -> Flow {
+        let inspection = &self.engine.services.inspection;
+        let opening = inspection.uninspected(self.id, head, &self.destination, self.start.time_ms, reason);
+        let mut flow = self.engine.record(opening, self.start);
+        note(&mut flow);
+        flow
+    }
+}
+
+/// Reads what the client is still sending, so that an early answer is not lost in a reset; a client that waits for
+/// `100 Continue` is not asked to send.
+async fn refuse(
+    engine: &Engine,
+    parts: &Parts,
+    body: &mut Incoming,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    if body.is_end_stream() {
+        return response;
+    }
+    let waits = headers::expects_continue(&parts.headers);
+    let read = !waits && drain(body, engine.limits.drain, engine.limits.drain_time).await;
+    if read || parts.version == Version::HTTP_2 { response } else { respond::closing(response) }
+}
+
+async fn drained(
+    engine: &Engine,
+    rest: Option<Incoming>,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    let Some(mut rest) = rest else { return response };
+    if drain(&mut rest, engine.limits.drain, engine.limits.drain_time).await {
+        response
+    } else {
+        respond::closing(response)
+    }
+}
+
+/// Whom a request is for.
+struct Address {
+    scheme: Scheme,
+    authority: Authority,
+    /// Not everything that names an authority names this one.
+    misdirected: Option<StatusCode>,
+}
+
+/// A request that names nobody.
+enum Disagreement {
+    Malformed(String),
+    NotASite,
+}
+
+impl Disagreement {
+    fn respond(self, scope: &Scope, start: Start) -> Response<ResponseBody> {
+        let authority = scope.site.as_ref().map(|site| &site.authority);
+        let (response, message) = match self {
+            Self::NotASite => (respond::not_a_site(), "a request to the proxy itself".to_owned()),
+            Self::Malformed(message) => (respond::text(StatusCode::BAD_REQUEST, &message), message),
+        };
+        scope.engine.record_failure(authority, start, None, Outcome::Refused, message);
+        response
+    }
+}
+
+/// Finds whom a request is for. The tunnel, the target and `Host` must agree, on every request.
+fn address(scope: &Scope, parts: &Parts) -> Result<Address, Disagreement> {
+    let (scheme, expected) = match &scope.site {
+        Some(site) => (site.scheme, Some(&site.authority)),
+        None => match parts.uri.scheme_str() {
+            Some("http") => (Scheme::Http, None),
+            Some("https") => (Scheme::Https, None),
+            Some(_) | None => return Err(Disagreement::NotASite),
+        },
+    };
+    let parse = |text: &str| {
+        Authority::parse(text, Some(scheme.default_port()))
+            .map_err(|error| Disagreement::Malformed(format!("the request names nobody: {error}")))
+    };
+    let named = parts.uri.authority().map(|authority| parse(authority.as_str())).transpose()?;
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Disagreement::Malformed("more than one Host".to_owned()));
+    }
+    let host = match host {
+        Some(host) => Some(parse(host.to_str().unwrap_or_default())?),
+        None => None,
+    };
+    if named.is_none() && host.is_none() && parts.version != Version::HTTP_10
+        || parts.version == Version::HTTP_11 && host.is_none()
+    {
+        return Err(Disagreement::Malformed("no Host".to_owned()));
+    }
+    let authority = match (expected, &named) {
+        (Some(expected), _) => expected.clone(),
+        (None, Some(named)) => named.clone(),
+        (None, None) => return Err(Disagreement::NotASite),
+    };
+    let agrees = |other: &Option<Authority>| other.as_ref().is_none_or(|other| *other == authority);
+    let misdirected = if !agrees(&named) || !agrees(&host) {
+        Some(StatusCode::MISDIRECTED_REQUEST)
+    } else if parts.method == Method::CONNECT {
+        Some(StatusCode::METHOD_NOT_ALLOWED)
+    } else {
+        None
+    };
+    Ok(Address { scheme, authority, misdirected })
+}
+
+fn target(uri: &Uri) -> String {
+    uri.path_and_query().map_or("/", |target| target.as_str()).to_owned()
+}
+
+/// The route of a whole-URL request on the proxy's own port.
+fn plain_route(engine: &Engine, head: &RequestHead) -> Route {
+    let wire = match head.scheme {
+        Scheme::Http => engine.upstream.plain_wire(&head.authority),
+        Scheme::Https => crate::proxy::upstream::Wire::Tls,
+    };
+    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1 }
+}
+
+/// The request as it leaves: as it came, but for what is hop-by-hop.
+fn outgoing(mut parts: Parts, route: &Route, upgrades: bool, body: RequestBody) -> Request<RequestBody> {
+    parts.extensions.remove::<OnUpgrade>();
+    if route.protocol == Protocol::Http2 {
+        parts.uri = whole_uri(&parts.uri, route);
+    } else {
+        headers::strip_request(&mut parts.headers, upgrades);
+        if let Some(target) = parts.uri.path_and_query()
+            && parts.uri.scheme().is_some()
+        {
+            parts.uri = Uri::from(target.clone());
+        }
+    }
+    Request::from_parts(parts, body)
+}
+
+/// HTTP/2 wants scheme and authority; a client that named its host by `Host` alone sent none.
+fn whole_uri(uri: &Uri, route: &Route) -> Uri {
+    if uri.authority().is_some() {
+        return uri.clone();
+    }
+    let scheme = if route.wire == crate::proxy::upstream::Wire::Tls { Scheme::Https } else { Scheme::Http };
+    let authority = route.authority.to_string();
+    let text = authority.strip_suffix(&format!(":{}", scheme.default_port())).unwrap_or(&authority);
+    Uri::builder()
+        .scheme(scheme.as_str())
+        .authority(text)
+        .path_and_query(target(uri))
+        .build()
+        .unwrap_or_else(|_| uri.clone())
+}
+
+/// Whether a client may use the proxy. Takes as long for a wrong credential as for the right one.
+fn is_authorised(expected: Option<&Secret<String>>, headers: &HeaderMap) -> bool {
+    let Some(expected) = expected else { return true };
+    let presented =
+        headers.get(PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Some((scheme, token)) = presented.split_once(' ') else { return false };
+    scheme.eq_ignore_ascii_case("basic")
+        && verify_slices_are_equal(token.trim().as_bytes(), expected.expose().as_bytes()).is_ok()
+}

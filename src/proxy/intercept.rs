@@ -1,0 +1,202 @@
+//! Inside a tunnel that policy names: TLS is ended here, with a leaf for the host that `CONNECT` named.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::BytesMut;
+use rustls::server::{Acceptor, ClientHello};
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::{
+    model::{Authority, Host, NotInspected, Outcome, Scheme},
+    proxy::{
+        client::{Next, Scope, Site, serve_http1, serve_http2},
+        engine::Engine,
+        error::UpstreamError,
+        flow::Start,
+        io::{Prefixed, Stream},
+        sniff::{Spoken, sniff},
+        tunnel,
+        upstream::{Offer, Protocol, Route, Wire},
+        websocket,
+    },
+};
+
+/// Serves an intercepted tunnel to its end.
+pub(crate) async fn intercept(
+    engine: Arc<Engine>,
+    authority: Authority,
+    dialled: Option<Stream>,
+    start: Start,
+    client: Stream,
+) {
+    let (prefix, mut stream) = client.into_parts();
+    let mut buffer = BytesMut::from(prefix);
+    let spoken = tokio::select! {
+        spoken = sniff(&mut stream, &mut buffer, engine.limits.sniff_time) => spoken,
+        () = engine.stopped() => return,
+    };
+    let client = Prefixed::new(buffer.freeze(), stream);
+    match spoken {
+        Ok(Spoken::Tls) => Box::pin(end_tls(engine, authority, dialled, start, client)).await,
+        Ok(Spoken::Http1) => serve_plain(engine, authority, Protocol::Http1, dialled, client).await,
+        Ok(Spoken::Http2) => serve_plain(engine, authority, Protocol::Http2, dialled, client).await,
+        Ok(Spoken::Unknown) => pass_unknown(&engine, &authority, dialled, start, client).await,
+        // Opened ahead of need and never used: nothing was said, nothing is recorded.
+        Ok(Spoken::Nothing) | Err(_) => {}
+    }
+}
+
+/// Ends TLS: asks the other side first what it speaks, then answers the client with that.
+async fn end_tls(
+    engine: Arc<Engine>,
+    authority: Authority,
+    dialled: Option<Stream>,
+    start: Start,
+    client: Stream,
+) {
+    let refuse = |reason, why: String| {
+        engine.record_failure(Some(&authority), start, reason, Outcome::Refused, why);
+    };
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), client);
+    let handshake = match timeout(engine.limits.head_time, &mut acceptor).await {
+        Ok(Ok(handshake)) => handshake,
+        Ok(Err(error)) => return refuse(None, format!("the ClientHello is malformed: {error}")),
+        Err(_) => return refuse(None, "the ClientHello took too long".to_owned()),
+    };
+    let hello = handshake.client_hello();
+    if let Err(name) = agrees(&hello, authority.host()) {
+        refuse(None, format!("CONNECT names {}, but TLS names {name}", authority.host()));
+        return close_with(handshake.io, UNRECOGNISED_NAME).await;
+    }
+    let offer = hello.alpn().map_or(Offer::Nothing, Offer::from_client);
+    let certificate = match engine.services.leaves.certificate(authority.host()) {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            refuse(None, error.to_string());
+            return close_with(handshake.io, INTERNAL_ERROR).await;
+        }
+    };
+    let (protocol, broken) = match choose(&engine, &authority, offer, dialled).await {
+        Ok(protocol) => (protocol, None),
+        Err(error) => (offer.fallback(), Some(error)),
+    };
+    let named = (offer != Offer::Nothing).then_some(protocol);
+    let config = engine.acceptors.config(named, certificate);
+    let stream = match timeout(engine.limits.head_time, handshake.into_stream(config)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return refuse(Some(NotInspected::ClientRefusedCertificate), describe(&error));
+        }
+        Err(_) => return refuse(None, "the TLS handshake took too long".to_owned()),
+    };
+    let route = Route { authority: authority.clone(), wire: Wire::Tls, protocol, offer };
+    let site = Site { authority, scheme: Scheme::Https, route: Arc::new(route), broken: Mutex::new(broken) };
+    Box::pin(serve(engine, protocol, site, Box::new(stream))).await;
+}
+
+/// What is spoken with the client: what the other side chose of what the client offers.
+async fn choose(
+    engine: &Engine,
+    authority: &Authority,
+    offer: Offer,
+    dialled: Option<Stream>,
+) -> Result<Protocol, UpstreamError> {
+    let dialled = match dialled {
+        Some(dialled) => dialled,
+        None => match engine.upstream.known_choice(authority, offer) {
+            Some(protocol) => return Ok(protocol),
+            None => engine.upstream.dial(authority, true).await?,
+        },
+    };
+    engine.upstream.secure(authority, offer, dialled).await
+}
+
+async fn serve(engine: Arc<Engine>, protocol: Protocol, site: Site, stream: Box<TlsStream<Stream>>) {
+    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
+    match protocol {
+        Protocol::Http1 => {
+            if let Some((Next::Upgrade(upgrade), stream)) = serve_http1(scope, stream).await {
+                websocket::relay(&engine, upgrade, stream).await;
+            }
+        }
+        Protocol::Http2 => serve_http2(scope, stream).await,
+    }
+}
+
+/// HTTP in cleartext inside the tunnel.
+async fn serve_plain(
+    engine: Arc<Engine>,
+    authority: Authority,
+    protocol: Protocol,
+    dialled: Option<Stream>,
+    client: Stream,
+) {
+    let route =
+        Arc::new(Route { authority: authority.clone(), wire: Wire::Plain, protocol, offer: Offer::Nothing });
+    let kept = match dialled {
+        Some(dialled) => engine.upstream.keep_plain(&route, dialled).await,
+        None => Ok(()),
+    };
+    let site = Site { authority, scheme: Scheme::Http, route, broken: Mutex::new(kept.err()) };
+    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
+    match protocol {
+        Protocol::Http1 => {
+            if let Some((Next::Upgrade(upgrade), stream)) = Box::pin(serve_http1(scope, client)).await {
+                websocket::relay(&engine, upgrade, stream).await;
+            }
+        }
+        Protocol::Http2 => Box::pin(serve_http2(scope, client)).await,
+    }
+}
+
+/// A protocol that is none of ours, or a client that waits for the server to speak.
+async fn pass_unknown(
+    engine: &Engine,
+    authority: &Authority,
+    dialled: Option<Stream>,
+    start: Start,
+    client: Stream,
+) {
+    let flow = engine.record_tunnel(Some(authority), start, Some(NotInspected::UnknownProtocol));
+    let upstream = match dialled {
+        Some(dialled) => Ok(dialled),
+        None => engine.upstream.dial(authority, true).await,
+    };
+    match upstream {
+        Ok(upstream) => tunnel::tunnel(engine, client, upstream, flow).await,
+        Err(error) => flow.finish(Outcome::UpstreamFailed, Some(error.to_string())),
+    }
+}
+
+/// Whether the name in the ClientHello is the host that `CONNECT` named. No name agrees with everything.
+fn agrees(hello: &ClientHello<'_>, host: &Host) -> Result<(), String> {
+    let Some(name) = hello.server_name() else { return Ok(()) };
+    match host {
+        Host::Domain(domain) if domain.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name)) => Ok(()),
+        _ => Err(name.to_owned()),
+    }
+}
+
+/// Says goodbye with a fatal alert, before there are any keys.
+async fn close_with(mut stream: Stream, alert: u8) {
+    // The client may be gone already; there is nothing more to tell it.
+    if stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+}
+
+fn describe(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "the client closed the connection during the TLS handshake".to_owned();
+    }
+    format!("the client refused the TLS handshake: {error}")
+}
+
+/// TLS alert `unrecognized_name`.
+const UNRECOGNISED_NAME: u8 = 112;
+/// TLS alert `internal_error`.
+const INTERNAL_ERROR: u8 = 80;

@@ -1,0 +1,134 @@
+//! Accepts connections, as many as may be, and sees them to their end at shutdown.
+
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    model::Secret,
+    proxy::{
+        client,
+        config::ProxyConfig,
+        engine::{Acceptors, Engine},
+        error::BindError,
+        services::Services,
+        upstream::{Upstream, prepare},
+    },
+};
+
+/// A proxy that listens.
+pub struct Proxy {
+    listener: TcpListener,
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    stop: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// Listens. Connections wait in the queue until [`Proxy::serve`].
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or TLS cannot be set up.
+    pub async fn bind(config: ProxyConfig, services: Services) -> Result<Self, BindError> {
+        let failed = |source| BindError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopping) = watch::channel(false);
+        let credential = config
+            .credential
+            .as_ref()
+            .map(|credential| Secret::new(BASE64_STANDARD.encode(credential.expose())));
+        let engine = Engine {
+            services,
+            upstream: Upstream::new(&config, address)?,
+            acceptors: Acceptors::new()?,
+            limits: config.limits,
+            credential,
+            stopping,
+            alive: Arc::default(),
+        };
+        Ok(Self { listener, address, engine: Arc::new(engine), stop })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves; then lets open flows end for a bounded time and closes every record.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, engine, stop, .. } = self;
+        let permits = Arc::new(Semaphore::new(engine.limits.connections));
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        let mut reaping = interval(REAP_INTERVAL);
+        reaping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = reaping.tick() => engine.upstream.reap(),
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        warn!(%error, "a connection failed on our side");
+                    }
+                }
+                accepted = accept(&listener, &permits) => match accepted {
+                    Ok((stream, permit)) => {
+                        let engine = Arc::clone(&engine);
+                        connections.spawn(async move {
+                            client::serve(engine, stream).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        debug!(open = connections.len(), "draining");
+        // Nobody listens only if nobody is left.
+        let _ = stop.send(true);
+        engine.upstream.close_idle();
+        let draining = async { while connections.join_next().await.is_some() {} };
+        if timeout(engine.limits.shutdown_time, draining).await.is_err() {
+            connections.shutdown().await;
+        }
+        // Streams of h2 connections are tasks of their own; they end as they notice that their connection is gone.
+        let closing = async {
+            while Arc::strong_count(&engine.alive) > 1 {
+                sleep(CLOSE_POLL).await;
+            }
+        };
+        if timeout(CLOSE_TIME, closing).await.is_err() {
+            warn!("some records could not be closed in time");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    prepare(&stream);
+    Ok((stream, permit))
+}
+
+/// How often idle upstream connections are looked through.
+const REAP_INTERVAL: Duration = Duration::from_secs(5);
+/// Out of file descriptors: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often, and how long, the last records are waited for.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+const CLOSE_TIME: Duration = Duration::from_secs(1);

@@ -1,0 +1,55 @@
+//! Answers that the proxy gives itself. Errors become HTTP here and nowhere else.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
+
+/// A short text for the person who reads the client's log.
+pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
+    let mut response =
+        Response::new(ResponseBody::local(Bytes::from(format!("plainsight: {message}\n")), None));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// The other side failed.
+pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
+    text(error.status(), &error.to_string())
+}
+
+/// The client must say who it is.
+pub(crate) fn unauthorised() -> Response<ResponseBody> {
+    let mut response = text(
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        "this proxy wants the credential that `plainsight` printed",
+    );
+    let challenge = HeaderValue::from_static("Basic realm=\"plainsight\"");
+    response.headers_mut().insert(header::PROXY_AUTHENTICATE, challenge);
+    response
+}
+
+/// Someone opened the proxy's own address as if it were a site.
+pub(crate) fn not_a_site() -> Response<ResponseBody> {
+    text(
+        StatusCode::BAD_REQUEST,
+        "this is an HTTP proxy, not a web site; set HTTPS_PROXY and HTTP_PROXY to its address, or use `plainsight run`",
+    )
+}
+
+/// An answer in place of the destination's.
+pub(crate) fn refusal(refusal: Refusal) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::local(refusal.body, refusal.trailers));
+    *response.status_mut() = refusal.status;
+    *response.headers_mut() = refusal.headers;
+    response
+}
+
+/// Tells an HTTP/1 client that the connection ends with this answer.
+pub(crate) fn closing(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

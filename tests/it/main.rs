@@ -1,0 +1,11 @@
+//! The integration tests: the real engine between a local client and a local origin, and the laws of the sources.
+
+#![allow(unreachable_pub, missing_docs)]
+
+mod layering;
+mod proxy_basics;
+mod proxy_bytes;
+mod proxy_guards;
+mod proxy_streams;
+mod proxy_tls;
+mod support;

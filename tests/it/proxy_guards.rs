@@ -1,0 +1,211 @@
+//! What is refused, and how it is said.
+
+use plainsight::{
+    model::{ByteSize, NotInspected, Outcome},
+    proxy::{Forward, Refusal},
+};
+
+use crate::support::{Client, Origin, Setup, TestCa, h2_client};
+
+async fn setup(alpn: &[&str]) -> (Origin, Setup) {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, &["api.example.test"], alpn).await;
+    let setup = Setup::new(&ca, origin.address);
+    (origin, setup)
+}
+
+// PITFALLS 20
+#[tokio::test]
+async fn ambiguous_requests_get_a_400_a_closed_connection_and_a_record() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let requests = [
+        "POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        "GET /telemetry HTTP/1.1\r\nHost: api.example.test\r\nX: a\r\n folded\r\n\r\n",
+        "GET /telemetry HTTP/1.1\r\nHost: api.example.test\r\nX: a\rb\r\n\r\n",
+        "GET /telemetry HTTP/1.1\r\nHost : api.example.test\r\n\r\n",
+    ];
+    for request in requests {
+        let mut client = Client::tls(&proxy, "api.example.test:443", &["http/1.1"]).await;
+
+        assert_eq!(client.ask(request).await.status, 400, "{request:?}");
+        assert!(client.is_closed().await);
+    }
+    let records = proxy.audit.closed(requests.len()).await;
+    assert!(
+        records
+            .iter()
+            .all(|record| record.closing().outcome == Outcome::Refused && record.closing().error.is_some())
+    );
+    assert!(origin.seen().is_empty());
+}
+
+// PITFALLS 20
+#[tokio::test]
+async fn a_malformed_chunk_is_refused_before_anything_is_sent() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    let answer = client
+        .ask("POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcX")
+        .await;
+
+    assert_eq!(answer.status, 400);
+    assert_eq!(proxy.audit.closed(1).await[0].closing().outcome, Outcome::Refused);
+    assert!(origin.seen().is_empty());
+}
+
+// PITFALLS 13
+#[tokio::test]
+async fn host_must_be_the_host_of_the_tunnel_on_every_request() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    assert_eq!(client.ask("GET /a HTTP/1.1\r\nHost: API.example.test:443\r\n\r\n").await.status, 200);
+    assert_eq!(client.ask("GET /b HTTP/1.1\r\nHost: other.example.test\r\n\r\n").await.status, 421);
+    assert_eq!(client.ask("GET /c HTTP/1.1\r\nHost: api.example.test:8443\r\n\r\n").await.status, 421);
+    assert_eq!(
+        client.ask("GET http://other.test/d HTTP/1.1\r\nHost: api.example.test\r\n\r\n").await.status,
+        421
+    );
+    assert_eq!(client.ask("GET /e HTTP/1.1\r\nHost: api.example.test\r\nHost: b\r\n\r\n").await.status, 400);
+    assert_eq!(client.ask("GET /f HTTP/1.1\r\nX: a\r\n\r\n").await.status, 400);
+
+    let outcomes: Vec<_> =
+        proxy.audit.closed(6).await.iter().map(|record| record.closing().outcome).collect();
+    assert_eq!(outcomes[0], Outcome::Forwarded);
+    assert!(outcomes[1..].iter().all(|outcome| *outcome == Outcome::Refused));
+    assert_eq!(origin.seen().len(), 1);
+}
+
+// PITFALLS 13
+#[tokio::test]
+async fn authority_must_be_the_host_of_the_tunnel_over_http2() {
+    use http_body_util::{BodyExt, Empty};
+
+    let (origin, setup) = setup(&["h2"]).await;
+    let proxy = setup.start().await;
+    let client = Client::tls(&proxy, "api.example.test:443", &["h2"]).await;
+    let mut sender = h2_client(client.stream.into_inner()).await;
+    for (authority, status) in [("other.example.test", 421), ("api.example.test", 200)] {
+        let body = Empty::new().map_err(|never| match never {}).boxed();
+        let request = hyper::Request::get(format!("https://{authority}/x")).body(body).unwrap();
+
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status);
+    }
+    assert_eq!(proxy.audit.closed(2).await[0].closing().outcome, Outcome::Refused);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn telemetry_is_refused_when_the_store_cannot_write_and_the_conversation_goes_on() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    proxy.audit.unavailable.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    let telemetry =
+        client.ask("POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 2\r\n\r\n{}").await;
+    let conversation =
+        client.ask("POST /v1 HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 2\r\n\r\n{}").await;
+
+    assert_eq!(telemetry.status, 503);
+    assert!(String::from_utf8(telemetry.body).unwrap().contains("the disk is full"));
+    assert_eq!(conversation.status, 200);
+    assert_eq!(origin.seen().len(), 1);
+    let records = proxy.audit.closed(2).await;
+    assert_eq!(records[0].closing().outcome, Outcome::Refused);
+}
+
+#[tokio::test]
+async fn a_panic_in_inspection_costs_one_request() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let large = "x".repeat(100_000);
+    for body in ["{}", large.as_str()] {
+        let head = format!(
+            "POST /telemetry/panic HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: {}",
+            body.len()
+        );
+
+        assert_eq!(client.ask(format!("{head}\r\n\r\n{body}")).await.status, 502);
+    }
+    assert_eq!(client.ask("GET /telemetry HTTP/1.1\r\nHost: api.example.test\r\n\r\n").await.status, 200);
+
+    let records = proxy.audit.closed(3).await;
+    assert_eq!(records[0].opening.not_inspected, Some(NotInspected::InternalError));
+    assert_eq!(records[1].closing().outcome, Outcome::Refused);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+// PITFALLS 3
+#[tokio::test]
+async fn a_refused_request_is_read_to_its_end_or_the_connection_closes() {
+    let (origin, mut setup) = setup(&["http/1.1"]).await;
+    setup.config.limits.body = ByteSize::kibibytes(1);
+    setup.config.limits.drain = ByteSize::kibibytes(512);
+    *setup.inspection.forward.lock().unwrap() = Some(Forward::Refused(Refusal {
+        status: http::StatusCode::ACCEPTED,
+        headers: http::HeaderMap::new(),
+        body: "{}".into(),
+        trailers: None,
+    }));
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let request = |length: usize| {
+        let head =
+            format!("POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: {length}\r\n\r\n");
+        head + &"x".repeat(length)
+    };
+
+    let drained = client.ask(request(400 * 1024)).await;
+    let again = client.ask(request(10)).await;
+    let mut closing = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    closing.send(&request(4 * 1024 * 1024)[..3 * 1024 * 1024]).await;
+    let closed = closing.answer("POST").await;
+
+    assert_eq!((drained.status, again.status, closed.status), (202, 202, 202));
+    assert_eq!(drained.body, b"{}");
+    assert!(closed.head.contains("connection: close\r\n"));
+    assert!(origin.seen().is_empty());
+}
+
+// PITFALLS 23
+#[tokio::test]
+async fn expect_continue_is_answered_when_the_body_is_wanted() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    for path in ["/echo", "/telemetry/echo"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: api.example.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        );
+
+        client.send(&head).await;
+        assert_eq!(client.read_head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.send("{}").await;
+
+        assert_eq!(client.answer("POST").await.body, b"{}");
+        assert_eq!(origin.seen().pop().unwrap().head, head);
+    }
+}
+
+// PITFALLS 23
+#[tokio::test]
+async fn expect_continue_is_not_answered_when_the_head_is_refused() {
+    let (_origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    client
+        .send("POST /x HTTP/1.1\r\nHost: other.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        .await;
+    let head = client.read_head().await;
+
+    assert!(head.starts_with("HTTP/1.1 421 ") && head.contains("connection: close"), "{head}");
+}
