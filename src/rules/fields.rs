@@ -1,6 +1,9 @@
 //! Field rules: whole values, chosen by where they stand. A name is looked up before any path is put together.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::{
     model::{DestinationId, Document, Field, FieldKind, Name, PathPattern},
@@ -15,13 +18,49 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct FieldIndex {
     /// By the field's own name.
-    named: HashMap<Box<[u8]>, Vec<Candidate>>,
+    named: Names,
     /// By the name of the list that the field is in: patterns that end in `name/*`.
-    members: HashMap<Box<[u8]>, Vec<Candidate>>,
+    members: Names,
     /// Patterns whose end says nothing: every field's path must be put together for these.
     unnamed: Vec<Candidate>,
-    /// For each first byte, a bit for each length (modulo 64) of a name that begins with it.
-    lengths: Vec<u64>,
+    /// A bit for each [`sketch`] of a name.
+    sketches: Vec<u64>,
+}
+
+type Names = HashMap<Box<[u8]>, Vec<Candidate>, BuildHasherDefault<Fnv>>;
+
+/// FNV-1a: the names are the rules' own, so that nobody can aim at it, and short.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Words of bits that sketches are kept in.
+const SKETCHES: usize = 128;
+
+/// A number that few names share, made of three bytes and the length: most names are told apart from those of rules
+/// by it alone.
+fn sketch(name: &[u8]) -> Option<usize> {
+    let (first, last) = (*name.first()?, *name.last()?);
+    let middle = name[name.len() / 2];
+    let mixed = u32::from_le_bytes([first, middle, last, name.len() as u8]).wrapping_mul(0x9e37_79b1);
+    Some((mixed >> 19) as usize % (SKETCHES * 64))
 }
 
 /// A rule that may hold for a field.
@@ -34,7 +73,7 @@ struct Candidate {
 
 impl FieldIndex {
     pub(super) fn new(rules: &[Rule]) -> Self {
-        let mut index = Self { lengths: vec![0; 256], ..Self::default() };
+        let mut index = Self { sketches: vec![0; SKETCHES], ..Self::default() };
         for (number, rule) in rules.iter().enumerate() {
             if !matches!(rule.kind, Kind::Field) {
                 continue;
@@ -50,7 +89,7 @@ impl FieldIndex {
     }
 
     fn add(&mut self, pattern: &PathPattern, rule: Candidate) {
-        fn enter(map: &mut HashMap<Box<[u8]>, Vec<Candidate>>, names: &[Box<str>], rule: Candidate) {
+        fn enter(map: &mut Names, names: &[Box<str>], rule: Candidate) {
             for name in names {
                 // Paths write `/` and `~` in a name as `~1` and `~0`; fields have the plain name.
                 let plain = name.replace("~1", "/").replace("~0", "~");
@@ -64,8 +103,8 @@ impl FieldIndex {
         if let Some(names) = pattern.last_names() {
             for name in names {
                 let name = name.replace("~1", "/").replace("~0", "~");
-                if let Some(first) = name.bytes().next() {
-                    self.lengths[usize::from(first)] |= 1 << (name.len() % 64);
+                if let Some(sketch) = sketch(name.as_bytes()) {
+                    self.sketches[sketch / 64] |= 1 << (sketch % 64);
                 }
             }
             enter(&mut self.named, names, rule);
@@ -137,8 +176,8 @@ impl FieldIndex {
             return (NONE, members.map_or(NONE, Vec::as_slice));
         }
         let Some(name) = field.last_segment() else { return (NONE, NONE) };
-        let Some(first) = name.first() else { return (NONE, NONE) };
-        if self.lengths[usize::from(*first)] & (1 << (name.len() % 64)) == 0 {
+        let Some(sketch) = sketch(&name) else { return (NONE, NONE) };
+        if self.sketches[sketch / 64] >> (sketch % 64) & 1 == 0 {
             return (NONE, NONE);
         }
         (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)

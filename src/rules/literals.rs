@@ -1,6 +1,29 @@
-//! Finds every anchor in one buffer: few SIMD passes, whatever the number of rules.
+//! Finds every anchor in one buffer. How many rules there are hardly matters: see [`Grams`].
 
 use aho_corasick::{AhoCorasick, MatchKind, Span, packed};
+
+use crate::rules::grams::{Grams, SHORTEST};
+
+/// All anchors of a rule set.
+#[derive(Debug)]
+pub(super) struct Literals {
+    /// One pass each over the text.
+    pub(super) passes: Vec<Pass>,
+}
+
+/// What finds some of the anchors.
+#[derive(Debug)]
+pub(super) enum Pass {
+    Grams(Grams),
+    Short(Short),
+}
+
+/// Anchors too short for [`Grams`].
+#[derive(Debug)]
+pub(super) struct Short {
+    heads: Vec<Head>,
+    searcher: Searcher,
+}
 
 /// A literal and the rules that it is an anchor of.
 #[derive(Debug)]
@@ -8,20 +31,8 @@ struct Head {
     text: Box<[u8]>,
     /// Anchors that begin with this head, and the rule of each.
     anchors: Vec<(Box<[u8]>, u32)>,
-}
-
-/// All anchors of a rule set.
-#[derive(Debug)]
-pub(super) struct Literals {
-    heads: Vec<Head>,
-    groups: Vec<Group>,
-}
-
-/// Some of the heads, and what finds them.
-#[derive(Debug)]
-struct Group {
-    first_head: usize,
-    searcher: Searcher,
+    /// How far behind a match the next one may begin: anchors may overlap.
+    step: usize,
 }
 
 #[derive(Debug)]
@@ -37,52 +48,90 @@ const GROUP: usize = 32;
 impl Literals {
     /// Takes (anchor, rule) pairs.
     pub(super) fn new(anchors: &[(Box<[u8]>, u32)]) -> Result<Self, String> {
-        let mut heads: Vec<Head> = Vec::new();
-        let mut sorted: Vec<_> = anchors.to_vec();
-        sorted.sort();
-        for (anchor, rule) in sorted {
-            // In sorted order whatever begins with a head follows it directly.
-            match heads.last_mut() {
-                Some(head) if anchor.starts_with(&head.text) => head.anchors.push((anchor, rule)),
-                _ => heads.push(Head { text: anchor.clone(), anchors: vec![(anchor, rule)] }),
+        let (short, long): (Vec<_>, Vec<_>) =
+            anchors.iter().cloned().partition(|(anchor, _)| anchor.len() < SHORTEST);
+        let mut passes = Vec::new();
+        if !long.is_empty() {
+            passes.push(Pass::Grams(Grams::new(long)));
+        }
+        let mut heads = heads(short);
+        // The shortest one decides how much of each a searcher looks at: keep those of one length together.
+        heads.sort_by_key(|head| head.text.len());
+        for same_length in heads.chunk_by(|a, b| a.text.len() == b.text.len()) {
+            for group in same_length.chunks(GROUP) {
+                passes.push(Pass::Short(Short::new(group)?));
             }
         }
-        // Short heads slow a searcher down: keep them together.
-        heads.sort_by_key(|head| head.text.len());
-        let mut groups = Vec::new();
-        for (index, chunk) in heads.chunks(GROUP).enumerate() {
-            let texts: Vec<&[u8]> = chunk.iter().map(|head| &*head.text).collect();
-            let mut config = packed::Config::new();
-            let packed = config.match_kind(packed::MatchKind::LeftmostFirst).builder().extend(&texts).build();
-            let searcher = match packed {
-                Some(searcher) => Searcher::Packed(searcher),
-                None => Searcher::Automaton(
-                    AhoCorasick::builder()
-                        .match_kind(MatchKind::LeftmostFirst)
-                        .build(&texts)
-                        .map_err(|error| error.to_string())?,
-                ),
-            };
-            groups.push(Group { first_head: index * GROUP, searcher });
+        Ok(Self { passes })
+    }
+}
+
+impl Pass {
+    /// Calls `found` with the rule and the offset of each anchor, nearly in order: an anchor is reported before
+    /// another only if it does not begin behind the other's end.
+    pub(super) fn find(&self, text: &[u8], found: impl FnMut(usize, usize)) {
+        match self {
+            Self::Grams(grams) => grams.find(text, found),
+            Self::Short(short) => short.find(text, found),
         }
-        Ok(Self { heads, groups })
+    }
+}
+
+fn heads(mut anchors: Vec<(Box<[u8]>, u32)>) -> Vec<Head> {
+    let mut heads: Vec<Head> = Vec::new();
+    anchors.sort();
+    for (anchor, rule) in anchors {
+        // In sorted order whatever begins with a head follows it directly.
+        match heads.last_mut() {
+            Some(head) if anchor.starts_with(&head.text) => head.anchors.push((anchor, rule)),
+            _ => heads.push(Head { text: anchor.clone(), anchors: vec![(anchor, rule)], step: 1 }),
+        }
+    }
+    heads
+}
+
+impl Short {
+    fn new(heads: &[Head]) -> Result<Self, String> {
+        let texts: Vec<&[u8]> = heads.iter().map(|head| &*head.text).collect();
+        let mut config = packed::Config::new();
+        let packed = config.match_kind(packed::MatchKind::LeftmostFirst).builder().extend(&texts).build();
+        let searcher = match packed {
+            Some(searcher) => Searcher::Packed(searcher),
+            None => Searcher::Automaton(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostFirst)
+                    .build(&texts)
+                    .map_err(|error| error.to_string())?,
+            ),
+        };
+        let step = |text: &[u8]| {
+            let overlaps = |from: &usize| {
+                let rest = &text[*from..];
+                texts.iter().any(|other| other.starts_with(rest) || rest.starts_with(other))
+            };
+            (1..text.len()).find(overlaps).unwrap_or(text.len().max(1))
+        };
+        let heads = heads
+            .iter()
+            .map(|head| Head {
+                text: head.text.clone(),
+                anchors: head.anchors.clone(),
+                step: step(&head.text),
+            })
+            .collect();
+        Ok(Self { heads, searcher })
     }
 
-    /// Calls `found` with the rule and the offset of each anchor. For one rule, offsets never go down within a group,
-    /// and groups come one after the other.
-    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
-        for group in &self.groups {
-            let mut at = 0;
-            while let Some((start, pattern)) = group.searcher.next(text, at) {
-                let head = &self.heads[group.first_head + pattern];
-                for (anchor, rule) in &head.anchors {
-                    if text[start..].starts_with(anchor) {
-                        found(*rule as usize, start);
-                    }
+    fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
+        let mut at = 0;
+        while let Some((start, pattern)) = self.searcher.next(text, at) {
+            let Some(head) = self.heads.get(pattern) else { return };
+            for (anchor, rule) in &head.anchors {
+                if text[start..].starts_with(anchor) {
+                    found(*rule as usize, start);
                 }
-                // Anchors may overlap: go on behind the first byte, not behind the match.
-                at = start + 1;
             }
+            at = start + head.step;
         }
     }
 }
@@ -111,7 +160,22 @@ mod tests {
             .map(|(rule, anchor)| (anchor.as_bytes().into(), rule as u32))
             .collect();
         let mut hits = Vec::new();
-        Literals::new(&pairs).unwrap().find(text.as_bytes(), |rule, at| hits.push((rule, at)));
+        for pass in &Literals::new(&pairs).unwrap().passes {
+            pass.find(text.as_bytes(), |rule, at| hits.push((rule, at)));
+        }
+        hits.sort_unstable();
+        hits
+    }
+
+    /// The slow way to the same answer.
+    fn expected(anchors: &[&str], text: &str) -> Vec<(usize, usize)> {
+        let mut hits: Vec<(usize, usize)> = anchors
+            .iter()
+            .enumerate()
+            .flat_map(|(rule, anchor)| {
+                (0..text.len()).filter(move |at| text[*at..].starts_with(anchor)).map(move |at| (rule, at))
+            })
+            .collect();
         hits.sort_unstable();
         hits
     }
@@ -120,6 +184,7 @@ mod tests {
     fn anchors_that_overlap_or_contain_each_other_are_all_found() {
         assert_eq!(find(&["sk-", "sk-ant-", "nt-x"], "a sk-ant-x sk-"), [(0, 2), (0, 11), (1, 2), (2, 6)]);
         assert_eq!(find(&["api_key", "key="], "my api_key=1"), [(0, 3), (1, 7)]);
+        assert_eq!(find(&["aa", "aaa", "aba"], "aaaba"), expected(&["aa", "aaa", "aba"], "aaaba"));
     }
 
     #[test]
@@ -130,5 +195,32 @@ mod tests {
 
         assert_eq!(find(&anchors, "anchor007-"), [(7, 0)]);
         assert_eq!(find(&anchors, &long).iter().map(|hit| hit.0).collect::<Vec<_>>(), [42, 99]);
+    }
+
+    #[test]
+    fn an_anchor_is_found_at_every_offset_up_to_both_edges() {
+        let anchors = ["ab", "xyz", "wxyz", "secret_key", "aaaa"];
+        for anchor in anchors {
+            for before in 0..40 {
+                for after in [0, 1, 2, 15, 40] {
+                    let text = format!("{}{anchor}{}", ".".repeat(before), "-".repeat(after));
+                    assert_eq!(find(&anchors, &text), expected(&anchors, &text), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dense_texts_give_what_the_slow_way_gives() {
+        let anchors = ["aba", "abab", "baba_", "b_a", "_ab", "aa", "babaab"];
+        let mut state = 7_u32;
+        let text: String = (0..4000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ['a', 'b', '_'][(state >> 16) as usize % 3]
+            })
+            .collect();
+
+        assert_eq!(find(&anchors, &text), expected(&anchors, &text));
     }
 }

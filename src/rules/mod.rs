@@ -4,8 +4,10 @@
 mod error;
 mod fields;
 mod finders;
+mod grams;
 mod known;
 mod literals;
+mod outlines;
 mod preview;
 mod read;
 mod required;

@@ -13,7 +13,7 @@ use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 use crate::{
     model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
     rules::{
-        Rule, RuleSet,
+        Rule, RuleSet, finders,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate},
     },
@@ -58,6 +58,8 @@ struct Region {
     end: usize,
     /// Nothing before this is looked at again: a value was found up to here.
     resume: usize,
+    /// Where the value that the region lies in ends.
+    limit: usize,
     waiting: bool,
     listed: bool,
 }
@@ -98,31 +100,14 @@ impl RuleSet {
     fn scan_all(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
         scratch.prepare(self);
         for (text, bytes) in document.texts() {
-            let mut at = 0;
-            while at < bytes.len() {
-                // Values that were opened side by side must not run into each other.
-                let (_, segment) = document.segment(text, at);
-                let end = segment.end.clamp(at, bytes.len());
-                if end > at {
-                    Pass {
-                        set: self,
-                        destination,
-                        document,
-                        text,
-                        offset: at,
-                        bytes: &bytes[at..end],
-                        scratch,
-                    }
-                    .run();
-                }
-                at = end.max(at + 1);
-            }
+            Pass { set: self, destination, document, text, bytes, segment: 0..0, scratch }.run();
         }
         if !scratch.found.is_empty() {
             drop_covered(document, scratch);
         }
         self.fields.scan(self, document, destination, &mut scratch.found);
-        scratch.found.clone()
+        // A clean body leaves both without memory of their own.
+        scratch.found.as_slice().to_vec()
     }
 
     /// Finds what one rule names in `document`, whatever others say.
@@ -146,22 +131,25 @@ impl RuleSet {
     }
 }
 
-/// One run of all value rules over one value or body.
+/// One run of all value rules over one text.
 struct Pass<'a> {
     set: &'a RuleSet,
     destination: &'a DestinationId,
     document: &'a Document,
     text: TextId,
-    /// Where `bytes` begins in the text.
-    offset: usize,
     bytes: &'a [u8],
+    /// The value that was looked at last. Values that were opened side by side must not run into each other.
+    segment: Range<usize>,
     scratch: &'a mut Scratch,
 }
 
 impl Pass<'_> {
     fn run(mut self) {
         let (set, bytes) = (self.set, self.bytes);
-        set.engine.literals.find(bytes, |rule, at| self.widen(rule, at));
+        for pass in &set.engine.literals.passes {
+            pass.find(bytes, |rule, at| self.widen(rule, at));
+            self.flush_all();
+        }
         for single in &set.engine.bytes {
             for at in memchr::memchr_iter(single.byte, bytes) {
                 let before = at.checked_sub(1).map(|before| bytes[before]);
@@ -176,33 +164,52 @@ impl Pass<'_> {
         if let Some(known) = &set.known {
             known.find(bytes, |rule, range| self.keep_known(rule, range));
         }
-        for (finder, rules) in &set.engine.finders {
-            finder.find(bytes, |range| {
+        finders::find_all(set.engine.finders.iter().map(|(finder, _)| finder), bytes, |index, range| {
+            if self.is_in_one_value(&range)
+                && let Some((_, rules)) = set.engine.finders.get(index)
+            {
                 for rule in rules {
                     self.confirm(*rule as usize, range.clone());
                 }
-            });
-        }
+            }
+        });
         self.flush_all();
+    }
+
+    /// The value that the byte at `at` belongs to. Between two values: the one before, which ends there.
+    fn segment_at(&mut self, at: usize) -> Range<usize> {
+        if !self.segment.contains(&at) {
+            (_, self.segment) = self.document.segment(self.text, at);
+        }
+        self.segment.clone()
+    }
+
+    fn is_in_one_value(&mut self, range: &Range<usize>) -> bool {
+        let segment = self.segment_at(range.start);
+        segment.start <= range.start && range.end <= segment.end
     }
 
     /// Adds the window around an anchor to the rule's region.
     fn widen(&mut self, rule: usize, at: usize) {
         let Kind::Value(shape) = &self.set.rules[rule].kind else { return };
+        let segment = self.segment_at(at);
         let region = &mut self.scratch.regions[rule];
         if !region.listed {
             region.listed = true;
             self.scratch.active.push(rule as u32);
         }
-        let start = at.saturating_sub(shape.back).max(region.resume);
-        let end = self.bytes.len().min(at + shape.max_len);
+        let start = at.saturating_sub(shape.back).max(segment.start).max(region.resume);
+        let end = segment.end.min(at + shape.max_len);
         if start >= end || at < region.resume {
             return;
         }
         let longest = REGION_WINDOWS * (shape.back + shape.max_len);
         if region.waiting {
-            if start >= region.start && start <= region.end && end.saturating_sub(region.start) <= longest {
-                region.end = region.end.max(end);
+            // Anchors of different lengths may come a little out of order.
+            let joined = region.start.min(start)..region.end.max(end);
+            let touches = start <= region.end && end >= region.start && region.limit == segment.end;
+            if touches && joined.len() <= longest {
+                (region.start, region.end) = (joined.start, joined.end);
                 return;
             }
             let waiting = region.start..region.end;
@@ -212,6 +219,7 @@ impl Pass<'_> {
         let region = &mut self.scratch.regions[rule];
         region.start = start.max(region.resume);
         region.end = end;
+        region.limit = segment.end;
         region.waiting = region.start < region.end;
     }
 
@@ -226,7 +234,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Runs a rule's regex over `range` of the bytes and keeps what passes.
+    /// Runs a rule's regex over `range`, which lies in one value, and keeps what passes.
     fn confirm(&mut self, rule_index: usize, range: Range<usize>) {
         let set = self.set;
         let rule = &set.rules[rule_index];
@@ -234,6 +242,7 @@ impl Pass<'_> {
         if !rule.holds_for(self.destination.as_str()) {
             return;
         }
+        self.segment_at(range.start);
         let mut at = range.start;
         while at < range.end {
             let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
@@ -245,22 +254,27 @@ impl Pass<'_> {
             if let Some(confidence) = self.judge(rule, hit.clone()) {
                 let region = &mut self.scratch.regions[rule_index];
                 region.resume = region.resume.max(hit.end);
-                let range = hit.start + self.offset..hit.end + self.offset;
-                let node = self.document.field_at(self.text, range.start).id();
-                self.scratch.found.push(Hit { rule: rule_index, text: self.text, range, node, confidence });
+                self.keep(rule_index, hit, confidence);
             }
         }
     }
 
-    /// The end of the next match in `range`, and where its value stands.
+    fn keep(&mut self, rule: usize, range: Range<usize>, confidence: Confidence) {
+        let node = self.document.field_at(self.text, range.start).id();
+        self.scratch.found.push(Hit { rule, text: self.text, range, node, confidence });
+    }
+
+    /// The end of the next match in `range`, and where its value stands. Sees nothing outside the current value.
     fn search(&mut self, rule: usize, shape: &Shape, range: Range<usize>) -> Option<(usize, Range<usize>)> {
         let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
         let slots = &mut self.scratch.slots;
         slots.clear();
         slots.resize((shape.hit_group + 1) * 2, None);
-        let input = Input::new(self.bytes).span(range);
+        let first = self.segment.start;
+        let input =
+            Input::new(&self.bytes[self.segment.clone()]).span(range.start - first..range.end - first);
         shape.compiled.search_slots_with(cache, &input, slots)?;
-        let slot = |index: usize| slots.get(index).copied().flatten().map(NonMaxUsize::get);
+        let slot = |index: usize| slots.get(index).copied().flatten().map(|at| at.get() + first);
         let end = slot(1)?;
         // Alternatives without the group have no value; nothing to report, but the search goes on behind them.
         let hit = match (slot(shape.hit_group * 2), slot(shape.hit_group * 2 + 1)) {
@@ -272,31 +286,30 @@ impl Pass<'_> {
 
     fn keep_known(&mut self, rule_index: usize, hit: Range<usize>) {
         let rule = &self.set.rules[rule_index];
-        if !rule.holds_for(self.destination.as_str()) {
+        if !rule.holds_for(self.destination.as_str()) || !self.is_in_one_value(&hit) {
             return;
         }
         if let Some(confidence) = self.judge(rule, hit.clone()) {
-            let range = hit.start + self.offset..hit.end + self.offset;
-            let node = self.document.field_at(self.text, range.start).id();
-            self.scratch.found.push(Hit { rule: rule_index, text: self.text, range, node, confidence });
+            self.keep(rule_index, hit, confidence);
         }
     }
 
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
         let value = &self.bytes[hit.clone()];
-        let before = &self.bytes[..hit.start];
+        let before = &self.bytes[self.segment.start..hit.start];
         let confidence = judge_value(rule, value, before)?;
         if !rule.paths.is_empty() && !rule.paths.iter().any(|pattern| pattern.matches_everything())
             || !rule.paths_not.is_empty()
         {
-            let path = self.document.field_at(self.text, hit.start + self.offset).path();
+            let path = self.document.field_at(self.text, hit.start).path();
             if !applies_to(rule, path.as_str()) {
                 return None;
             }
         }
         let Some(context) = &rule.context else { return Some(confidence) };
-        let near = hit.start.saturating_sub(context.within)..self.bytes.len().min(hit.end + context.within);
+        let near = hit.start.saturating_sub(context.within).max(self.segment.start)
+            ..self.segment.end.min(hit.end + context.within);
         let near = &self.bytes[near];
         let named = context
             .words
@@ -383,7 +396,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
             hit.rule,
         )
     };
-    hits.sort_by(|a, b| {
+    hits.sort_unstable_by(|a, b| {
         (a.text, a.range.start, a.range.end)
             .cmp(&(b.text, b.range.start, b.range.end))
             .then_with(|| set.rules[a.rule].entity.cmp(&set.rules[b.rule].entity))
@@ -392,6 +405,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     hits.dedup_by(|b, a| {
         a.text == b.text && a.range == b.range && set.rules[a.rule].entity == set.rules[b.rule].entity
     });
+    // Nearly sorted already: only rules at one place may have to change places.
     hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
 }
 
