@@ -131,7 +131,7 @@ impl FieldIndex {
         }
         let first = found.len();
         for field in document.leaves() {
-            let (named, members) = self.candidates(field);
+            let (named, members) = self.candidates(document, field);
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
                 continue;
             }
@@ -168,16 +168,28 @@ impl FieldIndex {
         }
     }
 
-    fn candidates(&self, field: Field<'_>) -> (&[Candidate], &[Candidate]) {
+    fn may_hold(&self, sketch: usize) -> bool {
+        self.sketches[sketch / 64] >> (sketch % 64) & 1 != 0
+    }
+
+    fn candidates(&self, document: &Document, field: Field<'_>) -> (&[Candidate], &[Candidate]) {
         const NONE: &[Candidate] = &[];
         if let Name::Index(_) = field.name() {
             let list = field.parent().and_then(Field::last_segment);
             let members = list.and_then(|name| self.members.get(&*name));
             return (NONE, members.map_or(NONE, Vec::as_slice));
         }
+        // Most names are none of ours; that shows before anything is put together.
+        if let Name::Key { start, end } = field.name() {
+            let text = document.text(field.text());
+            let ours = text.get(start as usize..end as usize).and_then(sketch);
+            if !ours.is_some_and(|sketch| self.may_hold(sketch)) {
+                return (NONE, NONE);
+            }
+        }
         let Some(name) = field.last_segment() else { return (NONE, NONE) };
         let Some(sketch) = sketch(&name) else { return (NONE, NONE) };
-        if self.sketches[sketch / 64] >> (sketch % 64) & 1 == 0 {
+        if !self.may_hold(sketch) {
             return (NONE, NONE);
         }
         (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)

@@ -22,17 +22,45 @@ pub(super) enum Pass {
 #[derive(Debug)]
 pub(super) struct Short {
     heads: Vec<Head>,
+    /// A bit for each pair of bytes that a head begins with.
+    pairs: Box<[u64; PAIRS]>,
     searcher: Searcher,
+}
+
+/// Words of a bitmap of pairs of bytes.
+const PAIRS: usize = (1 << 16) / 64;
+
+/// Bytes behind a match that are looked at one by one: where there is one there are more, and a search that begins
+/// anew for each of them costs more than this.
+const NEAR: usize = 16;
+
+/// The four bytes that `text` begins with, as if zeros stood behind its end. No anchor holds a zero.
+fn four(text: &[u8]) -> u32 {
+    match text.first_chunk::<4>() {
+        Some(bytes) => u32::from_le_bytes(*bytes),
+        None => text.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)),
+    }
+}
+
+fn key(head: &[u8]) -> (u32, u32) {
+    let mask = head.iter().take(4).fold(0, |mask, _| mask << 8 | 0xff);
+    (four(head) & mask, mask)
+}
+
+/// The number of the pair that `text` begins with, as if zeros stood behind its end.
+fn pair(text: &[u8]) -> usize {
+    let byte = |at: usize| usize::from(text.get(at).copied().unwrap_or_default());
+    byte(0) << 8 | byte(1)
 }
 
 /// A literal and the rules that it is an anchor of.
 #[derive(Debug)]
 struct Head {
     text: Box<[u8]>,
+    /// The head as a number, and which of its bits count: compared with [`four`].
+    key: (u32, u32),
     /// Anchors that begin with this head, and the rule of each.
     anchors: Vec<(Box<[u8]>, u32)>,
-    /// How far behind a match the next one may begin: anchors may overlap.
-    step: usize,
 }
 
 #[derive(Debug)]
@@ -84,7 +112,7 @@ fn heads(mut anchors: Vec<(Box<[u8]>, u32)>) -> Vec<Head> {
         // In sorted order whatever begins with a head follows it directly.
         match heads.last_mut() {
             Some(head) if anchor.starts_with(&head.text) => head.anchors.push((anchor, rule)),
-            _ => heads.push(Head { text: anchor.clone(), anchors: vec![(anchor, rule)], step: 1 }),
+            _ => heads.push(Head { text: anchor.clone(), key: key(&anchor), anchors: vec![(anchor, rule)] }),
         }
     }
     heads
@@ -104,47 +132,54 @@ impl Short {
                     .map_err(|error| error.to_string())?,
             ),
         };
-        let step = |text: &[u8]| {
-            let overlaps = |from: &usize| {
-                let rest = &text[*from..];
-                texts.iter().any(|other| other.starts_with(rest) || rest.starts_with(other))
-            };
-            (1..text.len()).find(overlaps).unwrap_or(text.len().max(1))
-        };
+        let mut pairs = Box::new([0; PAIRS]);
+        for text in &texts {
+            // A head of one byte begins with 256 pairs.
+            let seconds = if text.len() == 1 { 0..256 } else { pair(text) & 255..(pair(text) & 255) + 1 };
+            for second in seconds {
+                let pair = pair(text) & !255 | second;
+                pairs[pair / 64] |= 1 << (pair % 64);
+            }
+        }
         let heads = heads
             .iter()
-            .map(|head| Head {
-                text: head.text.clone(),
-                anchors: head.anchors.clone(),
-                step: step(&head.text),
-            })
+            .map(|head| Head { text: head.text.clone(), key: head.key, anchors: head.anchors.clone() })
             .collect();
-        Ok(Self { heads, searcher })
+        Ok(Self { heads, pairs, searcher })
     }
 
     fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
         let mut at = 0;
-        while let Some((start, pattern)) = self.searcher.next(text, at) {
-            let Some(head) = self.heads.get(pattern) else { return };
-            for (anchor, rule) in &head.anchors {
-                if text[start..].starts_with(anchor) {
-                    found(*rule as usize, start);
+        while let Some(start) = self.searcher.next(text, at) {
+            let near = text.len().min(start + NEAR);
+            for at in start..near {
+                let pair = pair(&text[at..]);
+                if self.pairs[pair / 64] >> (pair % 64) & 1 == 0 {
+                    continue;
+                }
+                let here = four(&text[at..]);
+                for head in self.heads.iter().filter(|head| here & head.key.1 == head.key.0) {
+                    for (anchor, rule) in &head.anchors {
+                        if text[at..].starts_with(anchor) {
+                            found(*rule as usize, at);
+                        }
+                    }
                 }
             }
-            at = start + head.step;
+            at = near;
         }
     }
 }
 
 impl Searcher {
-    fn next(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+    fn next(&self, text: &[u8], from: usize) -> Option<usize> {
         match self {
             Self::Automaton(automaton) => automaton
                 .find(aho_corasick::Input::new(text).span(from..text.len()))
-                .map(|found| (found.start(), found.pattern().as_usize())),
-            Self::Packed(packed) => packed
-                .find_in(text, Span { start: from, end: text.len() })
-                .map(|found| (found.start(), found.pattern().as_usize())),
+                .map(|found| found.start()),
+            Self::Packed(packed) => {
+                packed.find_in(text, Span { start: from, end: text.len() }).map(|found| found.start())
+            }
         }
     }
 }

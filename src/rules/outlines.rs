@@ -48,12 +48,47 @@ impl Outlines {
     }
 }
 
+/// Whether [`look`] could see anything: a first look that is wrong now and then, and costs a third.
+fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
+    let set = |holds: bool| if holds { u8::MAX } else { 0 };
+    let map = |holds: fn(u8) -> bool| window.map(|byte| set(holds(byte)));
+    let digit = map(|byte| byte.wrapping_sub(b'0') < 10);
+    let upper = map(|byte| byte.wrapping_sub(b'A') < 26);
+    let colon = map(|byte| byte == b':');
+    let dot = map(|byte| byte == b'.');
+    let slash = map(|byte| byte == b'/');
+    let (d, u, c, p, s) =
+        (digit.as_slice(), upper.as_slice(), colon.as_slice(), dot.as_slice(), slash.as_slice());
+    let (d0, d1, d2, d3, d4) = (part(d, 0), part(d, 1), part(d, 2), part(d, 3), part(d, 4));
+    let (d6, d7, d8) = (part(d, 6), part(d, 7), part(d, 8));
+    let (u1, u2) = (part(u, 1), part(u, 2));
+    let (c1, c2, c3, c4, c5, c6) = (part(c, 1), part(c, 2), part(c, 3), part(c, 4), part(c, 5), part(c, 6));
+    let (p1, p3, p4, p5) = (part(p, 1), part(p, 3), part(p, 4), part(p, 5));
+    let (s2, s3) = (part(s, 2), part(s, 3));
+    let mut any = 0;
+    for i in 0..BLOCK {
+        let colons = c2[i] | c3[i] | c4[i] | c5[i] | c6[i];
+        any |= c1[i] & (colons | (s2[i] & s3[i]));
+        any |= p1[i] & d0[i] & d2[i] & (p3[i] | p4[i] | p5[i]);
+        any |= u1[i] & u2[i] & d3[i] & d4[i];
+        any |= d1[i] & d2[i] & d3[i] & d4[i] & d6[i] & d7[i] & d8[i];
+    }
+    any != 0
+}
+
+/// The classes of a block's bytes, or of their neighbours.
+#[inline(always)]
+fn part(class: &[u8], offset: usize) -> &[u8; BLOCK] {
+    // The farthest neighbour that is asked for is 7 bytes behind the block's last byte, and the window is wider.
+    class[offset..].first_chunk().unwrap_or(&[0; BLOCK])
+}
+
 fn look(window: &[u8; WINDOW]) -> Outlines {
+    if !is_worth_a_look(window) {
+        return Outlines::default();
+    }
     let class = classes(window);
-    let at = |offset: usize| -> &[u8; BLOCK] {
-        // The farthest neighbour that is asked for below is 7 bytes behind the block's last byte.
-        class[offset..].first_chunk().unwrap_or(&[0; BLOCK])
-    };
+    let at = |offset: usize| part(&class, offset);
     let (before, here) = (at(0), at(1));
     let (n1, n2, n3, n4, n5, n6, n7) = (at(2), at(3), at(4), at(5), at(6), at(7), at(8));
     let (mut digits, mut quad, mut hex, mut iban, mut url) = (0_u8, 0_u8, 0_u8, 0_u8, 0_u8);

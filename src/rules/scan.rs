@@ -151,14 +151,7 @@ impl Pass<'_> {
             self.flush_all();
         }
         for single in &set.engine.bytes {
-            for at in memchr::memchr_iter(single.byte, bytes) {
-                let before = at.checked_sub(1).map(|before| bytes[before]);
-                let fits = before.is_none_or(|byte| single.neighbours.before[usize::from(byte)])
-                    && bytes.get(at + 1).is_none_or(|byte| single.neighbours.after[usize::from(*byte)]);
-                if fits {
-                    self.widen(single.rule as usize, at);
-                }
-            }
+            single.find(bytes, |at| self.widen(single.rule as usize, at));
         }
         self.flush_all();
         if let Some(known) = &set.known {
@@ -243,6 +236,10 @@ impl Pass<'_> {
             return;
         }
         self.segment_at(range.start);
+        if shape.whole {
+            self.confirm_whole(rule_index, shape, range);
+            return;
+        }
         let mut at = range.start;
         while at < range.end {
             let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
@@ -257,6 +254,28 @@ impl Pass<'_> {
                 self.keep(rule_index, hit, confidence);
             }
         }
+    }
+
+    /// As `confirm`, for a value that a finder outlined: checks cost less than a regex, and come first.
+    fn confirm_whole(&mut self, rule: usize, shape: &Shape, range: Range<usize>) {
+        let region = &self.scratch.regions[rule];
+        if range.start < region.resume {
+            return;
+        }
+        let Some(confidence) = self.judge(&self.set.rules[rule], range.clone()) else { return };
+        let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
+        self.scratch.confirmed_bytes += range.len() as u64;
+        let input = Input::new(&self.bytes[range.clone()]).earliest(true);
+        if shape.compiled.search_half_with(cache, &input).is_none() {
+            return;
+        }
+        let region = &mut self.scratch.regions[rule];
+        region.resume = range.end;
+        if !region.listed {
+            region.listed = true;
+            self.scratch.active.push(rule as u32);
+        }
+        self.keep(rule, range, confidence);
     }
 
     fn keep(&mut self, rule: usize, range: Range<usize>, confidence: Confidence) {

@@ -43,6 +43,32 @@ pub(super) struct SingleByte {
     pub(super) neighbours: Neighbours,
 }
 
+impl SingleByte {
+    /// Calls `found` with each place where the byte stands between neighbours that a match could have.
+    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(usize)) {
+        /// Bytes behind a hit that are looked at one by one: where there is one there are more, and a search that
+        /// begins anew for each of them costs more than this.
+        const NEAR: usize = 16;
+        let mut at = 0;
+        while let Some(offset) = memchr::memchr(self.byte, &text[at..]) {
+            at += offset;
+            let near = text.len().min(at + NEAR);
+            for at in at..near {
+                if text[at] != self.byte {
+                    continue;
+                }
+                let before = at.checked_sub(1).map(|before| text[before]);
+                let fits = before.is_none_or(|byte| self.neighbours.before[usize::from(byte)])
+                    && text.get(at + 1).is_none_or(|byte| self.neighbours.after[usize::from(*byte)]);
+                if fits {
+                    found(at);
+                }
+            }
+            at = near;
+        }
+    }
+}
+
 impl RuleSet {
     /// Loads rule files. A later file whose `pack` has the name of an earlier one replaces it.
     ///

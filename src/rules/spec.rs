@@ -113,6 +113,8 @@ pub struct Shape {
     pub max_len: usize,
     /// The regex as written.
     pub regex: Box<str>,
+    /// Whether the value is all of what the finder found, so that the regex must match that from end to end.
+    pub(super) whole: bool,
     /// The regex as run.
     pub(super) compiled: Regex,
     /// Which capture group is the value.
