@@ -53,14 +53,16 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
     let set = |holds: bool| if holds { u8::MAX } else { 0 };
     let map = |holds: fn(u8) -> bool| window.map(|byte| set(holds(byte)));
     let digit = map(|byte| byte.wrapping_sub(b'0') < 10);
+    let issuer = map(|byte| byte.wrapping_sub(b'2') < 5 || byte == b'8');
     let upper = map(|byte| byte.wrapping_sub(b'A') < 26);
     let colon = map(|byte| byte == b':');
     let dot = map(|byte| byte == b'.');
     let slash = map(|byte| byte == b'/');
     let (d, u, c, p, s) =
         (digit.as_slice(), upper.as_slice(), colon.as_slice(), dot.as_slice(), slash.as_slice());
-    let (d0, d1, d2, d3, d4) = (part(d, 0), part(d, 1), part(d, 2), part(d, 3), part(d, 4));
+    let (d0, d2, d3, d4) = (part(d, 0), part(d, 2), part(d, 3), part(d, 4));
     let (d6, d7, d8) = (part(d, 6), part(d, 7), part(d, 8));
+    let n1 = part(&issuer, 1);
     let (u1, u2) = (part(u, 1), part(u, 2));
     let (c1, c2, c3, c4, c5, c6) = (part(c, 1), part(c, 2), part(c, 3), part(c, 4), part(c, 5), part(c, 6));
     let (p1, p3, p4, p5) = (part(p, 1), part(p, 3), part(p, 4), part(p, 5));
@@ -71,7 +73,7 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
         any |= c1[i] & (colons | (s2[i] & s3[i]));
         any |= p1[i] & d0[i] & d2[i] & (p3[i] | p4[i] | p5[i]);
         any |= u1[i] & u2[i] & d3[i] & d4[i];
-        any |= d1[i] & d2[i] & d3[i] & d4[i] & d6[i] & d7[i] & d8[i];
+        any |= n1[i] & d2[i] & d3[i] & d4[i] & d6[i] & d7[i] & d8[i];
     }
     any != 0
 }

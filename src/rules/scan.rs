@@ -60,6 +60,8 @@ struct Region {
     resume: usize,
     /// Where the value that the region lies in ends.
     limit: usize,
+    /// Where the last anchor in it begins: a match that begins behind that holds none.
+    last: usize,
     waiting: bool,
     listed: bool,
 }
@@ -162,7 +164,7 @@ impl Pass<'_> {
                 && let Some((_, rules)) = set.engine.finders.get(index)
             {
                 for rule in rules {
-                    self.confirm(*rule as usize, range.clone());
+                    self.confirm(*rule as usize, range.clone(), range.end);
                 }
             }
         });
@@ -203,32 +205,34 @@ impl Pass<'_> {
             let touches = start <= region.end && end >= region.start && region.limit == segment.end;
             if touches && joined.len() <= longest {
                 (region.start, region.end) = (joined.start, joined.end);
+                region.last = region.last.max(at);
                 return;
             }
-            let waiting = region.start..region.end;
+            let (waiting, last) = (region.start..region.end, region.last);
             region.waiting = false;
-            self.confirm(rule, waiting);
+            self.confirm(rule, waiting, last);
         }
         let region = &mut self.scratch.regions[rule];
         region.start = start.max(region.resume);
         region.end = end;
         region.limit = segment.end;
+        region.last = at;
         region.waiting = region.start < region.end;
     }
 
     fn flush_all(&mut self) {
         while let Some(rule) = self.scratch.active.pop() {
             let region = &mut self.scratch.regions[rule as usize];
-            let (waiting, range) = (region.waiting, region.start..region.end);
+            let (waiting, range, last) = (region.waiting, region.start..region.end, region.last);
             if waiting {
-                self.confirm(rule as usize, range);
+                self.confirm(rule as usize, range, last);
             }
             self.scratch.regions[rule as usize] = Region::default();
         }
     }
 
-    /// Runs a rule's regex over `range`, which lies in one value, and keeps what passes.
-    fn confirm(&mut self, rule_index: usize, range: Range<usize>) {
+    /// Runs a rule's regex over `range`, which lies in one value, and keeps what passes. Its last anchor is at `last`.
+    fn confirm(&mut self, rule_index: usize, range: Range<usize>, last: usize) {
         let set = self.set;
         let rule = &set.rules[rule_index];
         let Kind::Value(shape) = &rule.kind else { return };
@@ -241,7 +245,7 @@ impl Pass<'_> {
             return;
         }
         let mut at = range.start;
-        while at < range.end {
+        while at < range.end && at <= last {
             let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
                 self.scratch.confirmed_bytes += (range.end - at) as u64;
                 return;
