@@ -49,6 +49,8 @@ pub struct Scratch {
     found: Vec<Hit>,
     covered: Vec<(TextId, Range<usize>)>,
     confirmed_bytes: u64,
+    /// As `confirmed_bytes`, for each rule.
+    confirmed_by: Vec<u64>,
 }
 
 /// Joined windows of one rule that wait for confirmation.
@@ -72,6 +74,18 @@ impl Scratch {
         self.confirmed_bytes
     }
 
+    /// The part of [`Scratch::confirmed_bytes`] that is one rule's.
+    pub(super) fn confirmed_by(&self, rule: usize) -> u64 {
+        self.confirmed_by.get(rule).copied().unwrap_or_default()
+    }
+
+    fn confirmed(&mut self, rule: usize, bytes: usize) {
+        self.confirmed_bytes += bytes as u64;
+        if let Some(sum) = self.confirmed_by.get_mut(rule) {
+            *sum += bytes as u64;
+        }
+    }
+
     fn prepare(&mut self, set: &RuleSet) {
         self.found.clear();
         self.covered.clear();
@@ -84,6 +98,8 @@ impl Scratch {
         self.regions.clear();
         self.regions.resize(set.rules.len(), Region::default());
         self.active.clear();
+        self.confirmed_by.clear();
+        self.confirmed_by.resize(set.rules.len(), 0);
     }
 }
 
@@ -99,7 +115,12 @@ impl RuleSet {
     }
 
     /// As [`RuleSet::scan`], before overlaps are resolved.
-    fn scan_all(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
+    pub(super) fn scan_all(
+        &self,
+        document: &Document,
+        destination: &DestinationId,
+        scratch: &mut Scratch,
+    ) -> Vec<Hit> {
         scratch.prepare(self);
         for (text, bytes) in document.texts() {
             Pass { set: self, destination, document, text, bytes, segment: 0..0, scratch }.run();
@@ -247,10 +268,10 @@ impl Pass<'_> {
         let mut at = range.start;
         while at < range.end && at <= last {
             let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
-                self.scratch.confirmed_bytes += (range.end - at) as u64;
+                self.scratch.confirmed(rule_index, range.end - at);
                 return;
             };
-            self.scratch.confirmed_bytes += (end - at) as u64;
+            self.scratch.confirmed(rule_index, end - at);
             at = hit.end.max(at + 1);
             if let Some(confidence) = self.judge(rule, hit.clone()) {
                 let region = &mut self.scratch.regions[rule_index];
@@ -267,8 +288,8 @@ impl Pass<'_> {
             return;
         }
         let Some(confidence) = self.judge(&self.set.rules[rule], range.clone()) else { return };
+        self.scratch.confirmed(rule, range.len());
         let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
-        self.scratch.confirmed_bytes += range.len() as u64;
         let input = Input::new(&self.bytes[range.clone()]).earliest(true);
         if shape.compiled.search_half_with(cache, &input).is_none() {
             return;

@@ -76,6 +76,15 @@ impl RuleSet {
     /// The first thing that is wrong in any file, and a rule id that two packs define. A pack that was replaced is not
     /// looked at beyond its name.
     pub fn from_sources(sources: &[Source]) -> Result<Self, RuleError> {
+        // Every day is before this one, as text.
+        Self::from_sources_at(sources, "")
+    }
+
+    /// As [`RuleSet::from_sources`], without the entries of allow lists that expired before `today` (`YYYY-MM-DD`).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_sources_at(sources: &[Source], today: &str) -> Result<Self, RuleError> {
         let mut packs: BTreeMap<Arc<str>, (usize, Pack)> = BTreeMap::new();
         for (order, source) in sources.iter().enumerate() {
             let pack = read::read(source)?;
@@ -84,7 +93,11 @@ impl RuleSet {
         }
         let mut packs: Vec<(usize, Pack)> = packs.into_values().collect();
         packs.sort_by_key(|(order, _)| *order);
-        let rules: Vec<Rule> = packs.into_iter().flat_map(|(_, pack)| pack.rules).collect();
+        let mut rules: Vec<Rule> = packs.into_iter().flat_map(|(_, pack)| pack.rules).collect();
+        for rule in &mut rules {
+            // Days in this notation are in order when their texts are. The last day still counts.
+            rule.allow.retain(|allow| allow.expires.as_deref().is_none_or(|last| last >= today));
+        }
         let mut first: HashMap<&str, &Rule> = HashMap::new();
         for rule in &rules {
             if let Some(other) = first.insert(rule.id.as_str(), rule) {

@@ -170,7 +170,7 @@ pub struct Allow {
     pub what: Allowed,
     /// Why; empty if the file does not say.
     pub reason: Box<str>,
-    /// The last day on which it holds, as `YYYY-MM-DD`. Whoever has a clock drops what has expired.
+    /// The last day on which it holds, as `YYYY-MM-DD`: see [`RuleSet::from_sources_at`](crate::rules::RuleSet::from_sources_at).
     pub expires: Option<Box<str>>,
 }
 
