@@ -39,10 +39,10 @@ const MAX_LEN_LIMIT: usize = 64 * 1024;
 /// Bytes looked at before an anchor when that cannot be read off the regex: as long as an e-mail's local part.
 const DEFAULT_BACK: usize = 64;
 
-const FILE_KEYS: &[&str] = &["defaults", "pack", "rule", "schema", "version"];
-const DEFAULT_KEYS: &[&str] =
+pub(super) const FILE_KEYS: &[&str] = &["defaults", "pack", "rule", "schema", "version"];
+pub(super) const DEFAULT_KEYS: &[&str] =
     &["confidence", "decode", "destinations", "max_len", "severity", "unless_value", "where", "where_not"];
-const RULE_KEYS: &[&str] = &[
+pub(super) const RULE_KEYS: &[&str] = &[
     "allow",
     "anchors",
     "back",

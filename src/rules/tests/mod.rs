@@ -2,6 +2,7 @@ mod floods;
 mod format;
 mod json;
 mod scanning;
+mod schema;
 
 pub(in crate::rules) use scanning::{set_of, value_rule};
 
