@@ -58,7 +58,6 @@ impl RuleSet {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::rules::tests::{set_of, value_rule};
 
     #[test]

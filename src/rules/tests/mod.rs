@@ -1,3 +1,4 @@
+mod docs;
 mod floods;
 mod format;
 mod json;
