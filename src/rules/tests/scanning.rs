@@ -286,5 +286,5 @@ fn a_match_does_not_run_from_one_opened_value_into_the_next() {
 
     let hits = set.scan(&document, &destination(), &mut Scratch::default());
 
-    assert_eq!(hits.iter().map(|hit| hit.range.clone()).collect::<Vec<_>>(), [6..9]);
+    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(6, 9)]);
 }
