@@ -216,13 +216,24 @@ pub struct Show {
 
 #[derive(Debug, Subcommand)]
 pub enum Rules {
-    /// List the rules in force
+    /// Prove the rules: every sample, which rules see each other's samples, and what each costs
+    ///
+    /// A file that cannot be read as rules ends with 2. A sample that fails, or a rule over the budget, ends with 1.
+    Check {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// The most that one rule's regex may look at, in bytes for each byte of the sample
+        #[arg(long, value_name = "RATIO", default_value_t = 0.5)]
+        budget: f64,
+    },
+    /// List the rules in force, by pack and category
     List {
         /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Explain one rule
+    /// Explain one rule: what it names, why that matters, where it was seen, and how to silence it
     Explain {
         /// The rule's id, such as `contact.email`
         id: String,

@@ -198,7 +198,24 @@ pub(super) fn rules(settings: &Settings) -> Result<RuleSet, Failure> {
         }
         sources.extend(added);
     }
-    RuleSet::from_sources(&sources).map_err(|error| Failure::new("the rules cannot be used", error))
+    // An allow list's last day is the user's day.
+    let today = jiff::Zoned::now().date().to_string();
+    let rules = RuleSet::from_sources_at(&sources, &today)
+        .map_err(|error| Failure::new("the rules cannot be used", error))?;
+    let catalogue = Catalogue::embedded();
+    for rule in rules.rules() {
+        if let Some(unknown) = rule.destinations.iter().find(|id| catalogue.row(id).is_none()) {
+            let names = catalogue.rows().iter().map(|row| row.destination.id.as_str());
+            let near = names.max_by(|a, b| strsim::jaro(a, unknown).total_cmp(&strsim::jaro(b, unknown)));
+            return Err(Failure(format!(
+                "the rules cannot be used: {}: rule `{}`: there is no destination `{unknown}`; did you mean `{}`?",
+                rule.place,
+                rule.id,
+                near.unwrap_or_default()
+            )));
+        }
+    }
+    Ok(rules)
 }
 
 fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {

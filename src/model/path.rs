@@ -130,8 +130,21 @@ impl PathPattern {
 
     /// Whether `path`, which has no prefix and no leading slash, matches. For paths of URLs.
     pub fn matches_segments_of(&self, path: &str) -> bool {
-        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
-        matches_segments(&self.segments, &segments)
+        /// Deeper paths than any payload's are matched as well, but need memory.
+        const USUAL_DEPTH: usize = 32;
+        if path.is_empty() {
+            return matches_segments(&self.segments, &[]);
+        }
+        let mut usual = [""; USUAL_DEPTH];
+        let mut depth = 0;
+        for segment in path.split('/') {
+            let Some(place) = usual.get_mut(depth) else {
+                return matches_segments(&self.segments, &path.split('/').collect::<Vec<_>>());
+            };
+            *place = segment;
+            depth += 1;
+        }
+        matches_segments(&self.segments, &usual[..depth])
     }
 }
 

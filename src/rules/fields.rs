@@ -1,6 +1,9 @@
 //! Field rules: whole values, chosen by where they stand. A name is looked up before any path is put together.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::{
     model::{DestinationId, Document, Field, FieldKind, Name, PathPattern},
@@ -15,45 +18,93 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct FieldIndex {
     /// By the field's own name.
-    named: HashMap<Box<[u8]>, Vec<u32>>,
+    named: Names,
     /// By the name of the list that the field is in: patterns that end in `name/*`.
-    members: HashMap<Box<[u8]>, Vec<u32>>,
+    members: Names,
     /// Patterns whose end says nothing: every field's path must be put together for these.
-    unnamed: Vec<u32>,
-    /// For each first byte, a bit for each length (modulo 64) of a name that begins with it.
-    lengths: Vec<u64>,
+    unnamed: Vec<Candidate>,
+    /// A bit for each [`sketch`] of a name.
+    sketches: Vec<u64>,
+}
+
+type Names = HashMap<Box<[u8]>, Vec<Candidate>, BuildHasherDefault<Fnv>>;
+
+/// FNV-1a: the names are the rules' own, so that nobody can aim at it, and short.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Words of bits that sketches are kept in.
+const SKETCHES: usize = 128;
+
+/// A number that few names share, made of three bytes and the length: most names are told apart from those of rules
+/// by it alone.
+fn sketch(name: &[u8]) -> Option<usize> {
+    let (first, last) = (*name.first()?, *name.last()?);
+    let middle = name[name.len() / 2];
+    let mixed = u32::from_le_bytes([first, middle, last, name.len() as u8]).wrapping_mul(0x9e37_79b1);
+    Some((mixed >> 19) as usize % (SKETCHES * 64))
+}
+
+/// A rule that may hold for a field.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    rule: u32,
+    /// Whether the name alone decides, wherever the field stands: `**/{a,b}`, and no `where_not`.
+    certain: bool,
 }
 
 impl FieldIndex {
     pub(super) fn new(rules: &[Rule]) -> Self {
-        let mut index = Self { lengths: vec![0; 256], ..Self::default() };
+        let mut index = Self { sketches: vec![0; SKETCHES], ..Self::default() };
         for (number, rule) in rules.iter().enumerate() {
             if !matches!(rule.kind, Kind::Field) {
                 continue;
             }
             for pattern in &rule.paths {
-                index.add(pattern, number as u32);
+                let anywhere = pattern.prefix().is_none()
+                    && pattern.as_str().strip_prefix("**/").is_some_and(|names| !names.contains('/'));
+                let certain = anywhere && rule.paths_not.is_empty();
+                index.add(pattern, Candidate { rule: number as u32, certain });
             }
         }
         index
     }
 
-    fn add(&mut self, pattern: &PathPattern, rule: u32) {
-        fn enter(map: &mut HashMap<Box<[u8]>, Vec<u32>>, names: &[Box<str>], rule: u32) {
+    fn add(&mut self, pattern: &PathPattern, rule: Candidate) {
+        fn enter(map: &mut Names, names: &[Box<str>], rule: Candidate) {
             for name in names {
                 // Paths write `/` and `~` in a name as `~1` and `~0`; fields have the plain name.
                 let plain = name.replace("~1", "/").replace("~0", "~");
                 let rules = map.entry(plain.into_bytes().into()).or_default();
-                if rules.last() != Some(&rule) {
-                    rules.push(rule);
+                match rules.last_mut() {
+                    Some(last) if last.rule == rule.rule => last.certain |= rule.certain,
+                    _ => rules.push(rule),
                 }
             }
         }
         if let Some(names) = pattern.last_names() {
             for name in names {
                 let name = name.replace("~1", "/").replace("~0", "~");
-                if let Some(first) = name.bytes().next() {
-                    self.lengths[usize::from(first)] |= 1 << (name.len() % 64);
+                if let Some(sketch) = sketch(name.as_bytes()) {
+                    self.sketches[sketch / 64] |= 1 << (sketch % 64);
                 }
             }
             enter(&mut self.named, names, rule);
@@ -61,8 +112,8 @@ impl FieldIndex {
         }
         let list = pattern.as_str().strip_suffix("/*").and_then(|list| PathPattern::parse(list).ok());
         match list.as_ref().and_then(PathPattern::last_names) {
-            Some(names) => enter(&mut self.members, names, rule),
-            None if self.unnamed.last() != Some(&rule) => self.unnamed.push(rule),
+            Some(names) => enter(&mut self.members, names, Candidate { certain: false, ..rule }),
+            None if self.unnamed.last().is_none_or(|last| last.rule != rule.rule) => self.unnamed.push(rule),
             None => {}
         }
     }
@@ -78,29 +129,38 @@ impl FieldIndex {
         if self.named.is_empty() && self.members.is_empty() && self.unnamed.is_empty() {
             return;
         }
+        let first = found.len();
         for field in document.leaves() {
-            let (named, members) = self.candidates(field);
+            let (named, members) = self.candidates(document, field);
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
                 continue;
             }
             if matches!(field.kind(), FieldKind::Null | FieldKind::Binary(_)) || field.span().is_empty() {
                 continue;
             }
-            let path = field.path();
+            // Put together once, and only for a rule that asks where the field stands.
+            let mut path = None;
             let mut last = None;
-            for rule in named.iter().chain(members).chain(&self.unnamed) {
-                let index = *rule as usize;
+            for candidate in named.iter().chain(members).chain(&self.unnamed) {
+                let index = candidate.rule as usize;
                 let rule = &set.rules[index];
-                if last == Some(index)
-                    || !rule.holds_for(destination.as_str())
-                    || !applies_to(rule, path.as_str())
+                if last == Some(index) || !rule.holds_for(destination.as_str()) {
+                    continue;
+                }
+                if !candidate.certain && !applies_to(rule, path.get_or_insert_with(|| field.path()).as_str())
                 {
                     continue;
                 }
                 last = Some(index);
-                let plain = document.plain(field.id()).filter(|_| field.kind() == FieldKind::EscapedString);
+                let plain = match field.kind() {
+                    FieldKind::EscapedString => document.plain(field.id()),
+                    _ => None,
+                };
                 let (text, range) = plain.unwrap_or_else(|| (field.text(), field.span()));
                 let value = &document.text(text)[range.clone()];
+                if is_inside(field, index, &found[first..]) {
+                    continue;
+                }
                 if let Some(confidence) = judge_value(rule, value, b"") {
                     found.push(Hit { rule: index, text, range, node: field.id(), confidence });
                 }
@@ -108,18 +168,48 @@ impl FieldIndex {
         }
     }
 
-    fn candidates(&self, field: Field<'_>) -> (&[u32], &[u32]) {
-        const NONE: &[u32] = &[];
+    fn may_hold(&self, sketch: usize) -> bool {
+        self.sketches[sketch / 64] >> (sketch % 64) & 1 != 0
+    }
+
+    fn candidates(&self, document: &Document, field: Field<'_>) -> (&[Candidate], &[Candidate]) {
+        const NONE: &[Candidate] = &[];
         if let Name::Index(_) = field.name() {
             let list = field.parent().and_then(Field::last_segment);
             let members = list.and_then(|name| self.members.get(&*name));
             return (NONE, members.map_or(NONE, Vec::as_slice));
         }
+        // Most names are none of ours; that shows before anything is put together.
+        if let Name::Key { start, end } = field.name() {
+            let text = document.text(field.text());
+            let ours = text.get(start as usize..end as usize).and_then(sketch);
+            if !ours.is_some_and(|sketch| self.may_hold(sketch)) {
+                return (NONE, NONE);
+            }
+        }
         let Some(name) = field.last_segment() else { return (NONE, NONE) };
-        let Some(first) = name.first() else { return (NONE, NONE) };
-        if self.lengths[usize::from(*first)] & (1 << (name.len() % 64)) == 0 {
+        let Some(sketch) = sketch(&name) else { return (NONE, NONE) };
+        if !self.may_hold(sketch) {
             return (NONE, NONE);
         }
         (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)
     }
+}
+
+/// Whether the rule already named a container that `field` was opened out of: the whole is one finding.
+fn is_inside(field: Field<'_>, rule: usize, found: &[Hit]) -> bool {
+    let mut above = field.parent();
+    while let Some(ancestor) = above {
+        // Only containers have both a value of their own and members.
+        if !ancestor.kind().is_branch() {
+            // Fields are visited in order, so the hits are sorted by their nodes.
+            let from = found.partition_point(|hit| hit.node < ancestor.id());
+            let same = found[from..].iter().take_while(|hit| hit.node == ancestor.id());
+            if same.into_iter().any(|hit| hit.rule == rule) {
+                return true;
+            }
+        }
+        above = ancestor.parent();
+    }
+    false
 }

@@ -1,19 +1,28 @@
 //! Built-in finders: where something with the outline of a number, an address or a URL with a password stands.
 //!
-//! Each moves forward only and looks at every byte a bounded number of times, whatever the bytes are.
+//! Each moves forward only and looks at every byte a bounded number of times, whatever the bytes are. Blocks of text in
+//! which nothing of the sort could begin are passed over, see [`Outlines`].
 
-use std::ops::Range;
+use std::{ops::Range, sync::LazyLock};
 
-use crate::rules::validators::iban_length;
+use memchr::memmem;
+
+use crate::rules::{
+    outlines::{BLOCK, Outlines},
+    validators::iban_length,
+};
+
+static SLASHES: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"://"));
 
 /// A built-in finder. Variants and names are alphabetical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Finder {
-    /// 13 to 19 digits in one group, or in groups of 3 to 7 with single spaces or dashes between.
+    /// 13 to 19 digits in one group, or in groups of 3 to 7 with single spaces or dashes between. They begin with a
+    /// digit that payment cards begin with: not with `0`, `1`, `7` or `9`.
     DigitRun,
     /// Four groups of up to three digits with dots between, and no fifth.
     DottedQuad,
-    /// Hex digits with at least two colons, as in an IPv6 address.
+    /// Groups of up to four hex digits with at least two colons, as in an IPv6 address.
     HexColon,
     /// A country's two capitals, two digits, and as many characters as that country's account numbers have.
     IbanHead,
@@ -34,14 +43,53 @@ impl Finder {
         Self::ALL.get(index).copied()
     }
 
-    /// Calls `found` with every candidate, in order of their starts.
-    pub(super) fn find(self, text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    /// Whether something of this sort could begin in a block.
+    fn could_begin(self, outlines: Outlines) -> bool {
         match self {
-            Self::DigitRun => digit_runs(text, &mut found),
-            Self::DottedQuad => dotted_quads(text, &mut found),
-            Self::HexColon => hex_colons(text, &mut found),
-            Self::IbanHead => iban_heads(text, &mut found),
-            Self::UrlUserinfo => url_userinfo(text, &mut found),
+            Self::DigitRun => outlines.digit_run,
+            Self::DottedQuad => outlines.dotted_quad,
+            Self::HexColon => outlines.hex_colon,
+            Self::IbanHead => outlines.iban_head,
+            Self::UrlUserinfo => outlines.url_userinfo,
+        }
+    }
+
+    /// Calls `found` with every candidate that begins in `block` and behind `done`. Returns where to go on.
+    fn find_in(
+        self,
+        text: &[u8],
+        block: Range<usize>,
+        done: usize,
+        found: &mut impl FnMut(Range<usize>),
+    ) -> usize {
+        match self {
+            Self::DigitRun => digit_runs(text, block, done, found),
+            Self::DottedQuad => dotted_quads(text, block, done, found),
+            Self::HexColon => hex_colons(text, block, done, found),
+            Self::IbanHead => iban_heads(text, block, done, found),
+            Self::UrlUserinfo => url_userinfo(text, block, done, found),
+        }
+    }
+}
+
+/// Calls `found` with the place in `finders` and the range of every candidate of each, in order of their starts.
+pub(super) fn find_all<'f>(
+    finders: impl Iterator<Item = &'f Finder> + Clone,
+    text: &[u8],
+    mut found: impl FnMut(usize, Range<usize>),
+) {
+    // A block that was looked at may have shown that a long run goes on behind it.
+    let mut done = [0; Finder::ALL.len()];
+    for start in (0..text.len()).step_by(BLOCK) {
+        let outlines = Outlines::of(text, start);
+        if outlines == Outlines::default() {
+            continue;
+        }
+        let block = start..text.len().min(start + BLOCK);
+        for ((index, finder), done) in finders.clone().enumerate().zip(&mut done) {
+            if finder.could_begin(outlines) && *done < block.end {
+                *done = finder.find_in(text, block.clone(), *done, &mut |range| found(index, range));
+            }
         }
     }
 }
@@ -49,7 +97,7 @@ impl Finder {
 /// Digits of a payment card number.
 const CARD_DIGITS: Range<usize> = 13..20;
 
-fn digit_runs(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// Groups of a card number that is written with gaps: 4-4-4-4-3 is the longest.
     const GROUPS: usize = 5;
     let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
@@ -58,13 +106,13 @@ fn digit_runs(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
         let limit = text.len().min(from + CARD_DIGITS.end + 1);
         (from..limit).find(|at| !digit(*at)).unwrap_or(limit)
     };
-    let mut at = 0;
-    while let Some(start) = next_digits(text, at) {
+    let mut at = block.start.max(done);
+    while let Some(start) = next_digit(text, at, block.end) {
         let end = group_end(start);
         let digits = end - start;
         at = if digits > CARD_DIGITS.end { skip_digits(text, end) } else { end };
         let in_a_word = start > 0 && (is_word(text[start - 1]) || text[start - 1] == b'.');
-        if in_a_word {
+        if in_a_word || matches!(text[start], b'0' | b'1' | b'7' | b'9') {
             continue;
         }
         if CARD_DIGITS.contains(&digits) && !text.get(end).is_some_and(|byte| is_word(*byte)) {
@@ -90,20 +138,25 @@ fn digit_runs(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             }
         }
     }
+    at.max(block.end)
 }
 
-/// The next digit at or after `at`. Goes in strides, because most text holds few.
-fn next_digits(text: &[u8], at: usize) -> Option<usize> {
-    text.get(at..)?.iter().position(u8::is_ascii_digit).map(|offset| at + offset)
+/// The next digit at or after `at`, and before `end`.
+fn next_digit(text: &[u8], at: usize, end: usize) -> Option<usize> {
+    text.get(at..end)?.iter().position(u8::is_ascii_digit).map(|offset| at + offset)
 }
 
 fn skip_digits(text: &[u8], at: usize) -> usize {
     text[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(text.len(), |offset| at + offset)
 }
 
-fn dotted_quads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
-    let mut done = 0;
-    for dot in memchr::memchr_iter(b'.', text) {
+fn dotted_quads(
+    text: &[u8],
+    block: Range<usize>,
+    mut done: usize,
+    found: &mut impl FnMut(Range<usize>),
+) -> usize {
+    for dot in memchr::memchr_iter(b'.', &text[block.clone()]).map(|offset| block.start + offset) {
         if dot < done || dot == 0 || !text[dot - 1].is_ascii_digit() {
             continue;
         }
@@ -116,7 +169,6 @@ fn dotted_quads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             .map_or(text.len(), |offset| dot + offset);
         done = end;
         // A full stop may follow an address.
-        let end = start + text[start..end].trim_ascii_end().len();
         let end = if text[end - 1] == b'.' { end - 1 } else { end };
         let before = start.checked_sub(1).map(|at| text[at]);
         let quad = &text[start..end];
@@ -128,14 +180,21 @@ fn dotted_quads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             found(start..end);
         }
     }
+    done
 }
 
-fn hex_colons(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+fn hex_colons(
+    text: &[u8],
+    block: Range<usize>,
+    mut done: usize,
+    found: &mut impl FnMut(Range<usize>),
+) -> usize {
     /// The longest text form of an IPv6 address.
     const LONGEST: usize = 45;
-    let mut done = 0;
-    for colon in memchr::memchr_iter(b':', text) {
-        if colon < done {
+    for colon in memchr::memchr_iter(b':', &text[block.clone()]).map(|offset| block.start + offset) {
+        // Most colons stand between a key and a value.
+        let next = text.get(colon + 1).copied().unwrap_or_default();
+        if colon < done || !(next == b':' || next.is_ascii_hexdigit()) {
             continue;
         }
         let start = (done.max(colon.saturating_sub(5))..colon)
@@ -162,10 +221,12 @@ fn hex_colons(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             found(start..end);
         }
     }
+    done
 }
 
-fn iban_heads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
-    for (at, head) in text.windows(4).enumerate() {
+fn iban_heads(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
+    let whole = &text[..text.len().min(block.end + 3)];
+    for (at, head) in whole.windows(4).enumerate().skip(block.start) {
         let [a, b, c, d] = [head[0], head[1], head[2], head[3]];
         if !(c.is_ascii_digit() && d.is_ascii_digit() && a.is_ascii_uppercase() && b.is_ascii_uppercase()) {
             continue;
@@ -188,13 +249,19 @@ fn iban_heads(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             found(at..end);
         }
     }
+    done
 }
 
-fn url_userinfo(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+fn url_userinfo(
+    text: &[u8],
+    block: Range<usize>,
+    mut done: usize,
+    found: &mut impl FnMut(Range<usize>),
+) -> usize {
     /// Longer user information is a token, and other rules know those.
     const LONGEST: usize = 512;
-    let mut done = 0;
-    for slashes in memchr::memmem::find_iter(text, b"://") {
+    let reach = &text[block.start..text.len().min(block.end + 2)];
+    for slashes in SLASHES.find_iter(reach).map(|offset| block.start + offset) {
         let scheme = (done.max(slashes.saturating_sub(24))..slashes)
             .rev()
             .take_while(|at| text[*at].is_ascii_alphanumeric() || matches!(text[*at], b'+' | b'.' | b'-'))
@@ -213,6 +280,7 @@ fn url_userinfo(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             found(scheme..end + 1);
         }
     }
+    done
 }
 
 fn is_word(byte: u8) -> bool {
@@ -225,7 +293,7 @@ mod tests {
 
     fn all(finder: Finder, text: &str) -> Vec<&str> {
         let mut hits = Vec::new();
-        finder.find(text.as_bytes(), |range| hits.push(&text[range]));
+        find_all([finder].iter(), text.as_bytes(), |_, range| hits.push(&text[range]));
         hits
     }
 

@@ -1,10 +1,14 @@
 //! Rules: names what is personal or secret in a document. As written ([`Rule`]) and as run ([`RuleSet`]) are apart.
 //! Knows no file, no clock and no policy: it is given texts and says where something stands, not what to do about it.
 
+mod check;
 mod error;
 mod fields;
 mod finders;
+mod grams;
+mod known;
 mod literals;
+mod outlines;
 mod preview;
 mod read;
 mod required;
@@ -17,8 +21,10 @@ mod tests;
 mod toml_reader;
 mod validators;
 
+pub use check::CrossHit;
 pub use error::RuleError;
 pub use finders::Finder;
+pub use known::KnownValue;
 pub use preview::preview;
 pub use samples::SampleFailure;
 pub use scan::{Hit, Scratch};

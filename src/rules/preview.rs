@@ -2,8 +2,8 @@ use crate::rules::Rule;
 
 /// A value as far as it may be shown: enough to recognise what one knows already, too little to learn it.
 ///
-/// Printable ASCII only. Of a value at most a quarter of the characters and at most [`SHOWN`] of them, not counting a
-/// token's public prefix; of content nothing but its length.
+/// Printable ASCII only. Of a value at most a quarter of the characters, and at most six of them, not counting a token's
+/// public prefix and a short domain ending; of content, and of secrets without such a prefix, nothing but the length.
 ///
 /// ```
 /// # use plainsight::rules::{RuleSet, embedded, preview};

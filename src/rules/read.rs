@@ -39,10 +39,10 @@ const MAX_LEN_LIMIT: usize = 64 * 1024;
 /// Bytes looked at before an anchor when that cannot be read off the regex: as long as an e-mail's local part.
 const DEFAULT_BACK: usize = 64;
 
-const FILE_KEYS: &[&str] = &["defaults", "pack", "rule", "schema", "version"];
-const DEFAULT_KEYS: &[&str] =
+pub(super) const FILE_KEYS: &[&str] = &["defaults", "pack", "rule", "schema", "version"];
+pub(super) const DEFAULT_KEYS: &[&str] =
     &["confidence", "decode", "destinations", "max_len", "severity", "unless_value", "where", "where_not"];
-const RULE_KEYS: &[&str] = &[
+pub(super) const RULE_KEYS: &[&str] = &[
     "allow",
     "anchors",
     "back",
@@ -251,8 +251,8 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
     let regex = table.required_text("regex")?;
     let bad_regex =
         |why: String| RuleError::Regex { place: table.place_of("regex"), rule: id.into(), why: why.into() };
-    let compiled = compile(regex).map_err(bad_regex)?;
-    let hit_group =
+    let mut compiled = compile(regex).map_err(bad_regex)?;
+    let mut hit_group =
         compiled.group_info().to_index(regex_automata::PatternID::ZERO, "hit").ok_or_else(|| {
             bad_regex("the regex has no group `(?P<hit>…)`, which says what the value is".to_owned())
         })?;
@@ -273,14 +273,22 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
         return Err(table.bad("anchors", "an anchor is empty"));
     }
     let mut back = 0;
+    let hir = syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
+    let one_group = required::is_one_group(&hir);
+    if one_group {
+        // The match is the value; finding out where a group lies costs another pass.
+        hit_group = 0;
+    }
+    let whole = finder.is_some() && one_group;
+    if whole {
+        compiled = compile(&format!("^(?:{regex})$")).map_err(bad_regex)?;
+    }
     if finder.is_none() {
         let anchor_error = |why: String| RuleError::Anchor {
             place: table.place_of("anchors"),
             rule: id.into(),
             why: why.into(),
         };
-        let hir =
-            syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
         back = required::look_back(&hir, &anchors).map_err(anchor_error)?.unwrap_or(DEFAULT_BACK);
     }
     Ok(Shape {
@@ -289,6 +297,7 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
         anchors,
         finder,
         regex: regex.into(),
+        whole,
         compiled,
         hit_group,
     })

@@ -30,6 +30,19 @@ pub(super) fn look_back(hir: &Hir, anchors: &[Box<str>]) -> Result<Option<usize>
     Ok((farthest <= FARTHEST).then_some(farthest))
 }
 
+/// Whether a match is its one group and nothing else but looks around it.
+pub(super) fn is_one_group(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Capture(_) => true,
+        HirKind::Concat(parts) => {
+            let mut rest = parts.iter().filter(|part| !matches!(part.kind(), HirKind::Look(_)));
+            rest.next().is_some_and(|part| matches!(part.kind(), HirKind::Capture(_)))
+                && rest.next().is_none()
+        }
+        _ => false,
+    }
+}
+
 /// Bytes that can stand right before and right after a one-byte anchor of a match.
 #[derive(Clone, Debug)]
 pub(super) struct Neighbours {

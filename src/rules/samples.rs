@@ -76,7 +76,7 @@ impl RuleSet {
     }
 }
 
-fn plain_text(text: &str) -> Document {
+pub(super) fn plain_text(text: &str) -> Document {
     DocumentBuilder::new("text", Bytes::copy_from_slice(text.as_bytes())).finish()
 }
 

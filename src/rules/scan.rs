@@ -13,7 +13,7 @@ use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 use crate::{
     model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
     rules::{
-        Rule, RuleSet,
+        Rule, RuleSet, finders,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate},
     },
@@ -49,6 +49,8 @@ pub struct Scratch {
     found: Vec<Hit>,
     covered: Vec<(TextId, Range<usize>)>,
     confirmed_bytes: u64,
+    /// As `confirmed_bytes`, for each rule.
+    confirmed_by: Vec<u64>,
 }
 
 /// Joined windows of one rule that wait for confirmation.
@@ -58,6 +60,10 @@ struct Region {
     end: usize,
     /// Nothing before this is looked at again: a value was found up to here.
     resume: usize,
+    /// Where the value that the region lies in ends.
+    limit: usize,
+    /// Where the last anchor in it begins: a match that begins behind that holds none.
+    last: usize,
     waiting: bool,
     listed: bool,
 }
@@ -66,6 +72,18 @@ impl Scratch {
     /// Bytes that regexes have looked at since this was made: the measure of work that floods must not blow up.
     pub fn confirmed_bytes(&self) -> u64 {
         self.confirmed_bytes
+    }
+
+    /// The part of [`Scratch::confirmed_bytes`] that is one rule's.
+    pub(super) fn confirmed_by(&self, rule: usize) -> u64 {
+        self.confirmed_by.get(rule).copied().unwrap_or_default()
+    }
+
+    fn confirmed(&mut self, rule: usize, bytes: usize) {
+        self.confirmed_bytes += bytes as u64;
+        if let Some(sum) = self.confirmed_by.get_mut(rule) {
+            *sum += bytes as u64;
+        }
     }
 
     fn prepare(&mut self, set: &RuleSet) {
@@ -80,6 +98,8 @@ impl Scratch {
         self.regions.clear();
         self.regions.resize(set.rules.len(), Region::default());
         self.active.clear();
+        self.confirmed_by.clear();
+        self.confirmed_by.resize(set.rules.len(), 0);
     }
 }
 
@@ -95,35 +115,23 @@ impl RuleSet {
     }
 
     /// As [`RuleSet::scan`], before overlaps are resolved.
-    fn scan_all(&self, document: &Document, destination: &DestinationId, scratch: &mut Scratch) -> Vec<Hit> {
+    pub(super) fn scan_all(
+        &self,
+        document: &Document,
+        destination: &DestinationId,
+        scratch: &mut Scratch,
+    ) -> Vec<Hit> {
         scratch.prepare(self);
         for (text, _) in document.texts() {
             let bytes = document.scannable(text);
-            let mut at = 0;
-            while at < bytes.len() {
-                // Values that were opened side by side must not run into each other.
-                let (_, segment) = document.segment(text, at);
-                let end = segment.end.clamp(at, bytes.len());
-                if end > at {
-                    Pass {
-                        set: self,
-                        destination,
-                        document,
-                        text,
-                        offset: at,
-                        bytes: &bytes[at..end],
-                        scratch,
-                    }
-                    .run();
-                }
-                at = end.max(at + 1);
-            }
+            Pass { set: self, destination, document, text, bytes, segment: 0..0, scratch }.run();
         }
         if !scratch.found.is_empty() {
             drop_covered(document, scratch);
         }
         self.fields.scan(self, document, destination, &mut scratch.found);
-        scratch.found.clone()
+        // A clean body leaves both without memory of their own.
+        scratch.found.as_slice().to_vec()
     }
 
     /// Finds what one rule names in `document`, whatever others say.
@@ -147,118 +155,171 @@ impl RuleSet {
     }
 }
 
-/// One run of all value rules over one value or body.
+/// One run of all value rules over one text.
 struct Pass<'a> {
     set: &'a RuleSet,
     destination: &'a DestinationId,
     document: &'a Document,
     text: TextId,
-    /// Where `bytes` begins in the text.
-    offset: usize,
     bytes: &'a [u8],
+    /// The value that was looked at last. Values that were opened side by side must not run into each other.
+    segment: Range<usize>,
     scratch: &'a mut Scratch,
 }
 
 impl Pass<'_> {
     fn run(mut self) {
         let (set, bytes) = (self.set, self.bytes);
-        set.engine.literals.find(bytes, |rule, at| self.widen(rule, at));
+        for pass in &set.engine.literals.passes {
+            pass.find(bytes, |rule, at| self.widen(rule, at));
+            self.flush_all();
+        }
         for single in &set.engine.bytes {
-            for at in memchr::memchr_iter(single.byte, bytes) {
-                let before = at.checked_sub(1).map(|before| bytes[before]);
-                let fits = before.is_none_or(|byte| single.neighbours.before[usize::from(byte)])
-                    && bytes.get(at + 1).is_none_or(|byte| single.neighbours.after[usize::from(*byte)]);
-                if fits {
-                    self.widen(single.rule as usize, at);
+            single.find(bytes, |at| self.widen(single.rule as usize, at));
+        }
+        self.flush_all();
+        if let Some(known) = &set.known {
+            known.find(bytes, |rule, range| self.keep_known(rule, range));
+        }
+        finders::find_all(set.engine.finders.iter().map(|(finder, _)| finder), bytes, |index, range| {
+            if self.is_in_one_value(&range)
+                && let Some((_, rules)) = set.engine.finders.get(index)
+            {
+                for rule in rules {
+                    self.confirm(*rule as usize, range.clone(), range.end);
                 }
             }
-        }
+        });
         self.flush_all();
-        for (finder, rules) in &set.engine.finders {
-            finder.find(bytes, |range| {
-                for rule in rules {
-                    self.confirm(*rule as usize, range.clone());
-                }
-            });
+    }
+
+    /// The value that the byte at `at` belongs to. Between two values: the one before, which ends there.
+    fn segment_at(&mut self, at: usize) -> Range<usize> {
+        if !self.segment.contains(&at) {
+            (_, self.segment) = self.document.segment(self.text, at);
         }
-        self.flush_all();
+        self.segment.clone()
+    }
+
+    fn is_in_one_value(&mut self, range: &Range<usize>) -> bool {
+        let segment = self.segment_at(range.start);
+        segment.start <= range.start && range.end <= segment.end
     }
 
     /// Adds the window around an anchor to the rule's region.
     fn widen(&mut self, rule: usize, at: usize) {
         let Kind::Value(shape) = &self.set.rules[rule].kind else { return };
+        let segment = self.segment_at(at);
         let region = &mut self.scratch.regions[rule];
         if !region.listed {
             region.listed = true;
             self.scratch.active.push(rule as u32);
         }
-        let start = at.saturating_sub(shape.back).max(region.resume);
-        let end = self.bytes.len().min(at + shape.max_len);
+        let start = at.saturating_sub(shape.back).max(segment.start).max(region.resume);
+        let end = segment.end.min(at + shape.max_len);
         if start >= end || at < region.resume {
             return;
         }
         let longest = REGION_WINDOWS * (shape.back + shape.max_len);
         if region.waiting {
-            if start >= region.start && start <= region.end && end.saturating_sub(region.start) <= longest {
-                region.end = region.end.max(end);
+            // Anchors of different lengths may come a little out of order.
+            let joined = region.start.min(start)..region.end.max(end);
+            let touches = start <= region.end && end >= region.start && region.limit == segment.end;
+            if touches && joined.len() <= longest {
+                (region.start, region.end) = (joined.start, joined.end);
+                region.last = region.last.max(at);
                 return;
             }
-            let waiting = region.start..region.end;
+            let (waiting, last) = (region.start..region.end, region.last);
             region.waiting = false;
-            self.confirm(rule, waiting);
+            self.confirm(rule, waiting, last);
         }
         let region = &mut self.scratch.regions[rule];
         region.start = start.max(region.resume);
         region.end = end;
+        region.limit = segment.end;
+        region.last = at;
         region.waiting = region.start < region.end;
     }
 
     fn flush_all(&mut self) {
         while let Some(rule) = self.scratch.active.pop() {
             let region = &mut self.scratch.regions[rule as usize];
-            let (waiting, range) = (region.waiting, region.start..region.end);
+            let (waiting, range, last) = (region.waiting, region.start..region.end, region.last);
             if waiting {
-                self.confirm(rule as usize, range);
+                self.confirm(rule as usize, range, last);
             }
             self.scratch.regions[rule as usize] = Region::default();
         }
     }
 
-    /// Runs a rule's regex over `range` of the bytes and keeps what passes.
-    fn confirm(&mut self, rule_index: usize, range: Range<usize>) {
+    /// Runs a rule's regex over `range`, which lies in one value, and keeps what passes. Its last anchor is at `last`.
+    fn confirm(&mut self, rule_index: usize, range: Range<usize>, last: usize) {
         let set = self.set;
         let rule = &set.rules[rule_index];
         let Kind::Value(shape) = &rule.kind else { return };
         if !rule.holds_for(self.destination.as_str()) {
             return;
         }
+        self.segment_at(range.start);
+        if shape.whole {
+            self.confirm_whole(rule_index, shape, range);
+            return;
+        }
         let mut at = range.start;
-        while at < range.end {
+        while at < range.end && at <= last {
             let Some((end, hit)) = self.search(rule_index, shape, at..range.end) else {
-                self.scratch.confirmed_bytes += (range.end - at) as u64;
+                self.scratch.confirmed(rule_index, range.end - at);
                 return;
             };
-            self.scratch.confirmed_bytes += (end - at) as u64;
+            self.scratch.confirmed(rule_index, end - at);
             at = hit.end.max(at + 1);
             if let Some(confidence) = self.judge(rule, hit.clone()) {
                 let region = &mut self.scratch.regions[rule_index];
                 region.resume = region.resume.max(hit.end);
-                let range = hit.start + self.offset..hit.end + self.offset;
-                let node = self.document.field_at(self.text, range.start).id();
-                self.scratch.found.push(Hit { rule: rule_index, text: self.text, range, node, confidence });
+                self.keep(rule_index, hit, confidence);
             }
         }
     }
 
-    /// The end of the next match in `range`, and where its value stands.
+    /// As `confirm`, for a value that a finder outlined: checks cost less than a regex, and come first.
+    fn confirm_whole(&mut self, rule: usize, shape: &Shape, range: Range<usize>) {
+        let region = &self.scratch.regions[rule];
+        if range.start < region.resume {
+            return;
+        }
+        let Some(confidence) = self.judge(&self.set.rules[rule], range.clone()) else { return };
+        self.scratch.confirmed(rule, range.len());
+        let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
+        let input = Input::new(&self.bytes[range.clone()]).earliest(true);
+        if shape.compiled.search_half_with(cache, &input).is_none() {
+            return;
+        }
+        let region = &mut self.scratch.regions[rule];
+        region.resume = range.end;
+        if !region.listed {
+            region.listed = true;
+            self.scratch.active.push(rule as u32);
+        }
+        self.keep(rule, range, confidence);
+    }
+
+    fn keep(&mut self, rule: usize, range: Range<usize>, confidence: Confidence) {
+        let node = self.document.field_at(self.text, range.start).id();
+        self.scratch.found.push(Hit { rule, text: self.text, range, node, confidence });
+    }
+
+    /// The end of the next match in `range`, and where its value stands. Sees nothing outside the current value.
     fn search(&mut self, rule: usize, shape: &Shape, range: Range<usize>) -> Option<(usize, Range<usize>)> {
         let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
         let slots = &mut self.scratch.slots;
         slots.clear();
         slots.resize((shape.hit_group + 1) * 2, None);
-        let input = Input::new(self.bytes).span(range);
+        let first = self.segment.start;
+        let input =
+            Input::new(&self.bytes[self.segment.clone()]).span(range.start - first..range.end - first);
         shape.compiled.search_slots_with(cache, &input, slots)?;
-        let slot = |index: usize| slots.get(index).copied().flatten().map(NonMaxUsize::get);
+        let slot = |index: usize| slots.get(index).copied().flatten().map(|at| at.get() + first);
         let end = slot(1)?;
         // Alternatives without the group have no value; nothing to report, but the search goes on behind them.
         let hit = match (slot(shape.hit_group * 2), slot(shape.hit_group * 2 + 1)) {
@@ -268,21 +329,32 @@ impl Pass<'_> {
         Some((end, hit))
     }
 
+    fn keep_known(&mut self, rule_index: usize, hit: Range<usize>) {
+        let rule = &self.set.rules[rule_index];
+        if !rule.holds_for(self.destination.as_str()) || !self.is_in_one_value(&hit) {
+            return;
+        }
+        if let Some(confidence) = self.judge(rule, hit.clone()) {
+            self.keep(rule_index, hit, confidence);
+        }
+    }
+
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
         let value = &self.bytes[hit.clone()];
-        let before = &self.bytes[..hit.start];
+        let before = &self.bytes[self.segment.start..hit.start];
         let confidence = judge_value(rule, value, before)?;
         if !rule.paths.is_empty() && !rule.paths.iter().any(|pattern| pattern.matches_everything())
             || !rule.paths_not.is_empty()
         {
-            let path = self.document.field_at(self.text, hit.start + self.offset).path();
+            let path = self.document.field_at(self.text, hit.start).path();
             if !applies_to(rule, path.as_str()) {
                 return None;
             }
         }
         let Some(context) = &rule.context else { return Some(confidence) };
-        let near = hit.start.saturating_sub(context.within)..self.bytes.len().min(hit.end + context.within);
+        let near = hit.start.saturating_sub(context.within).max(self.segment.start)
+            ..self.segment.end.min(hit.end + context.within);
         let near = &self.bytes[near];
         let named = context
             .words
@@ -358,7 +430,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
         return;
     }
     if hits.iter().any(|hit| hit.text != TextId::BODY) {
-        drop_superseded(document, hits);
+        drop_superseded(set, document, hits);
     }
     let rank = |hit: &Hit| {
         let rule = &set.rules[hit.rule];
@@ -369,7 +441,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
             hit.rule,
         )
     };
-    hits.sort_by(|a, b| {
+    hits.sort_unstable_by(|a, b| {
         (a.text, a.range.start, a.range.end)
             .cmp(&(b.text, b.range.start, b.range.end))
             .then_with(|| set.rules[a.rule].entity.cmp(&set.rules[b.rule].entity))
@@ -378,14 +450,18 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     hits.dedup_by(|b, a| {
         a.text == b.text && a.range == b.range && set.rules[a.rule].entity == set.rules[b.rule].entity
     });
+    // Nearly sorted already: only rules at one place may have to change places.
     hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
 }
 
-/// Of one rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are opened
-/// out of earlier ones, so that one is the most decoded.
-fn drop_superseded(document: &Document, hits: &mut Vec<Hit>) {
+/// Of one value rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are
+/// opened out of earlier ones, so that one is the most decoded. A field rule's hits are whole values and stay.
+fn drop_superseded(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
+    let is_field = |hit: &Hit| matches!(set.rules[hit.rule].kind, Kind::Field);
+    let (fields, values): (Vec<Hit>, Vec<Hit>) = hits.drain(..).partition(is_field);
+    hits.extend(fields);
     let mut placed: Vec<(Range<usize>, Hit)> =
-        hits.drain(..).map(|hit| (document.body_span(hit.text, hit.range.clone()), hit)).collect();
+        values.into_iter().map(|hit| (document.body_span(hit.text, hit.range.clone()), hit)).collect();
     placed.sort_by_key(|(span, hit)| (hit.rule, span.start, hit.text));
     let mut kept: Vec<(Range<usize>, Hit)> = Vec::with_capacity(placed.len());
     for (span, hit) in placed {

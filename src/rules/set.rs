@@ -10,6 +10,7 @@ use crate::rules::{
     Rule, RuleError, Source,
     fields::FieldIndex,
     finders::Finder,
+    known::KnownValues,
     literals::Literals,
     read::{self, Pack},
     required::Neighbours,
@@ -23,6 +24,7 @@ pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) engine: Engine,
     pub(super) fields: FieldIndex,
+    pub(super) known: Option<KnownValues>,
 }
 
 /// What finds the places that value rules look at.
@@ -41,6 +43,32 @@ pub(super) struct SingleByte {
     pub(super) neighbours: Neighbours,
 }
 
+impl SingleByte {
+    /// Calls `found` with each place where the byte stands between neighbours that a match could have.
+    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(usize)) {
+        /// Bytes behind a hit that are looked at one by one: where there is one there are more, and a search that
+        /// begins anew for each of them costs more than this.
+        const NEAR: usize = 16;
+        let mut at = 0;
+        while let Some(offset) = memchr::memchr(self.byte, &text[at..]) {
+            at += offset;
+            let near = text.len().min(at + NEAR);
+            for at in at..near {
+                if text[at] != self.byte {
+                    continue;
+                }
+                let before = at.checked_sub(1).map(|before| text[before]);
+                let fits = before.is_none_or(|byte| self.neighbours.before[usize::from(byte)])
+                    && text.get(at + 1).is_none_or(|byte| self.neighbours.after[usize::from(*byte)]);
+                if fits {
+                    found(at);
+                }
+            }
+            at = near;
+        }
+    }
+}
+
 impl RuleSet {
     /// Loads rule files. A later file whose `pack` has the name of an earlier one replaces it.
     ///
@@ -48,6 +76,15 @@ impl RuleSet {
     /// The first thing that is wrong in any file, and a rule id that two packs define. A pack that was replaced is not
     /// looked at beyond its name.
     pub fn from_sources(sources: &[Source]) -> Result<Self, RuleError> {
+        // Every day is before this one, as text.
+        Self::from_sources_at(sources, "")
+    }
+
+    /// As [`RuleSet::from_sources`], without the entries of allow lists that expired before `today` (`YYYY-MM-DD`).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_sources_at(sources: &[Source], today: &str) -> Result<Self, RuleError> {
         let mut packs: BTreeMap<Arc<str>, (usize, Pack)> = BTreeMap::new();
         for (order, source) in sources.iter().enumerate() {
             let pack = read::read(source)?;
@@ -56,7 +93,11 @@ impl RuleSet {
         }
         let mut packs: Vec<(usize, Pack)> = packs.into_values().collect();
         packs.sort_by_key(|(order, _)| *order);
-        let rules: Vec<Rule> = packs.into_iter().flat_map(|(_, pack)| pack.rules).collect();
+        let mut rules: Vec<Rule> = packs.into_iter().flat_map(|(_, pack)| pack.rules).collect();
+        for rule in &mut rules {
+            // Days in this notation are in order when their texts are. The last day still counts.
+            rule.allow.retain(|allow| allow.expires.as_deref().is_none_or(|last| last >= today));
+        }
         let mut first: HashMap<&str, &Rule> = HashMap::new();
         for rule in &rules {
             if let Some(other) = first.insert(rule.id.as_str(), rule) {
@@ -68,7 +109,13 @@ impl RuleSet {
                 });
             }
         }
-        Ok(Self { hash: hash(sources), engine: Engine::new(&rules)?, fields: FieldIndex::new(&rules), rules })
+        Ok(Self {
+            hash: hash(sources),
+            engine: Engine::new(&rules)?,
+            fields: FieldIndex::new(&rules),
+            known: None,
+            rules,
+        })
     }
 
     /// SHA-256 over names and texts of the sources, in hex: which rules a record was made with.

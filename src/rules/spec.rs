@@ -113,6 +113,8 @@ pub struct Shape {
     pub max_len: usize,
     /// The regex as written.
     pub regex: Box<str>,
+    /// Whether the value is all of what the finder found, so that the regex must match that from end to end.
+    pub(super) whole: bool,
     /// The regex as run.
     pub(super) compiled: Regex,
     /// Which capture group is the value.
@@ -168,7 +170,7 @@ pub struct Allow {
     pub what: Allowed,
     /// Why; empty if the file does not say.
     pub reason: Box<str>,
-    /// The last day on which it holds, as `YYYY-MM-DD`. Whoever has a clock drops what has expired.
+    /// The last day on which it holds, as `YYYY-MM-DD`: see [`RuleSet::from_sources_at`](crate::rules::RuleSet::from_sources_at).
     pub expires: Option<Box<str>>,
 }
 

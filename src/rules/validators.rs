@@ -308,9 +308,17 @@ const IBAN_LENGTHS: &[(&[u8; 2], u8)] = &[
 
 /// How many characters an IBAN of the country that `value` begins with has.
 pub(super) fn iban_length(value: &[u8]) -> Option<usize> {
-    let country = value.first_chunk::<2>()?;
-    let index = IBAN_LENGTHS.binary_search_by_key(&country, |(country, _)| country).ok()?;
-    IBAN_LENGTHS.get(index).map(|(_, length)| usize::from(*length))
+    /// The lengths by the place of both letters in the alphabet; 0 where there is no such country.
+    static BY_LETTERS: LazyLock<[[u8; 26]; 26]> = LazyLock::new(|| {
+        let mut lengths = [[0; 26]; 26];
+        for ([first, second], length) in IBAN_LENGTHS {
+            lengths[usize::from(first - b'A')][usize::from(second - b'A')] = *length;
+        }
+        lengths
+    });
+    let [first, second] = value.first_chunk::<2>()?.map(|letter| usize::from(letter.wrapping_sub(b'A')));
+    let length = *BY_LETTERS.get(first)?.get(second)?;
+    (length > 0).then_some(usize::from(length))
 }
 
 fn iban(value: &[u8]) -> bool {
@@ -319,11 +327,16 @@ fn iban(value: &[u8]) -> bool {
         return false;
     }
     let rearranged = compact().skip(4).chain(compact().take(4));
-    let remainder = rearranged.fold(0_u32, |remainder, byte| match byte {
-        b'0'..=b'9' => (remainder * 10 + u32::from(byte - b'0')) % 97,
-        _ => (remainder * 100 + u32::from(byte.wrapping_sub(b'A')) + 10) % 97,
+    /// Far enough below the largest number for two more digits.
+    const FULL: u64 = u64::MAX / 1000;
+    let remainder = rearranged.fold(0_u64, |remainder, byte| {
+        let remainder = if remainder > FULL { remainder % 97 } else { remainder };
+        match byte {
+            b'0'..=b'9' => remainder * 10 + u64::from(byte - b'0'),
+            _ => remainder * 100 + u64::from(byte.wrapping_sub(b'A')) + 10,
+        }
     });
-    remainder == 1
+    remainder % 97 == 1
 }
 
 fn jwt_header(value: &[u8]) -> bool {
@@ -362,6 +375,11 @@ fn not_version(value: &[u8], before: &[u8]) -> bool {
 }
 
 fn ipv6(value: &[u8]) -> bool {
+    // Addresses in use begin with a full group, with the well-known prefix, or with zeros.
+    let first = &value[..memchr::memchr(b':', value).unwrap_or(value.len())];
+    if !(first.is_empty() || first.len() == 4 || first == b"64" || first[0] == b'0') {
+        return false;
+    }
     let Some(address) = text(value).and_then(|text| text.parse::<Ipv6Addr>().ok()) else { return false };
     let segments = address.segments();
     let in_use = matches!(segments[0], 0x2000..=0x3fff | 0xfc00..=0xfdff | 0xfe80..=0xfebf | 0xff00..=0xff0f)

@@ -2,13 +2,13 @@ use super::*;
 use crate::model::{Confidence, Severity};
 
 /// A rule file with these rules in it.
-pub(super) fn set_of(rules: &str) -> RuleSet {
+pub(in crate::rules) fn set_of(rules: &str) -> RuleSet {
     let text = format!("schema = 1\npack = \"test\"\nversion = \"1\"\n{rules}");
     RuleSet::from_sources(&[Source { name: "test.toml".to_owned(), text }])
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(super) fn value_rule(id: &str, rest: &str) -> String {
+pub(in crate::rules) fn value_rule(id: &str, rest: &str) -> String {
     format!(
         "[[rule]]\nid = \"{id}\"\ntitle = \"t\"\nentity = \"E\"\ncategory = \"c\"\nredact = {{ method = \"replace\", template = \"x\" }}\n{rest}\n"
     )
@@ -198,4 +198,93 @@ fn severities_say_what_matters_most() {
 
     assert_eq!(severity("field.prompt"), Severity::Critical);
     assert!(severity("identity.device-id") > severity("environment.os"));
+}
+
+#[test]
+fn a_container_that_a_rule_names_is_one_finding() {
+    let body = r#"{"tool_parameters":"{\"bash_command\":\"cat\",\"full_command\":\"cat /etc/hosts\",\"to\":\"bob@example.com\"}"}"#;
+
+    let found = found(&shipped(), &json::document("json", body));
+
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("contact.email @ json:tool_parameters/!json/to = "));
+    assert!(found[1].starts_with("field.tool-input @ json:tool_parameters = "));
+}
+
+#[test]
+fn names_in_code_are_not_tokens() {
+    let names = "re_engagement_campaign_notification_sent fw_downloadcompletedevent npm_lifecycle_event sk_live_ \
+        hf_hub_download secret_manager_reference_count api-version sdk-cli key-value glob-us1 pat_match precious DESK \
+        tengu_api_success max_output_tokens=32000 MAX_TOKENS=200000 CLAUDE_CODE_ENABLE_TELEMETRY=1 Basic usage of bearer";
+
+    assert_eq!(
+        found(&shipped(), &json::document("json", &format!(r#"{{"m":"{names}"}}"#))),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn values_that_were_opened_side_by_side_do_not_run_into_each_other() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, SpanMap, TextId};
+    let body = br#"["bob@exam\t","ple.com\t","\tann@example.com","\tx"]"#;
+    let mut builder = DocumentBuilder::new("json", bytes::Bytes::from_static(body));
+    let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Array, 0..body.len());
+    let spans = [2..12, 15..24, 27..44, 47..50];
+    let nodes: Vec<NodeId> = spans
+        .iter()
+        .enumerate()
+        .map(|(index, span)| {
+            builder.push(root, Name::Index(index as u32), FieldKind::EscapedString, span.clone())
+        })
+        .collect();
+    let ranges = [0..8, 8..15, 15..30, 30..31];
+    let segments = (0..4)
+        .map(|index| {
+            let whole = spans[index].start as u32..spans[index].end as u32;
+            (ranges[index].clone(), nodes[index], SpanMap::Whole(whole))
+        })
+        .collect();
+    builder.open_text(
+        TextId::BODY,
+        bytes::Bytes::from_static(b"bob@example.comann@example.comx"),
+        segments,
+        false,
+    );
+
+    let found = found(&shipped(), &builder.finish());
+
+    assert_eq!(found, ["contact.email @ json:2 = ann@example.com"]);
+}
+
+#[test]
+fn an_allow_entry_holds_through_its_last_day() {
+    let rule = value_rule(
+        "test.a",
+        "anchors = [\"ab\"]\nregex = '(?P<hit>ab[0-9])'\nallow = { exact = [\"ab1\"], reason = \"r\", expires = \"2026-11-21\" }",
+    );
+    let text = format!("schema = 1\npack = \"test\"\nversion = \"1\"\n{rule}");
+    let sources = [Source { name: "test.toml".to_owned(), text }];
+    let hits = |today: &str| {
+        let set = RuleSet::from_sources_at(&sources, today).unwrap();
+        set.scan_text(b"ab1", &destination(), &mut Scratch::default()).len()
+    };
+
+    assert_eq!((hits("2026-11-20"), hits("2026-11-21"), hits("2026-11-22")), (0, 0, 1));
+}
+
+#[test]
+fn a_match_does_not_run_from_one_opened_value_into_the_next() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, SpanMap, TextId};
+    let set = set_of(&value_rule("test.a", "anchors = [\"ab\"]\nregex = '(?P<hit>ab\\s?[0-9]+)'"));
+    let mut builder = DocumentBuilder::new("json", bytes::Bytes::from_static(b"[\"..\",\"..\"]"));
+    let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Array, 0..11);
+    let first = builder.push(root, Name::Index(0), FieldKind::String, 2..4);
+    let second = builder.push(root, Name::Index(1), FieldKind::String, 7..9);
+    let segments = vec![(0..2, first, SpanMap::Whole(2..4)), (3..9, second, SpanMap::Whole(7..9))];
+    builder.open_text(TextId::BODY, bytes::Bytes::from_static(b"ab\n12 ab3"), segments, true);
+    let document = builder.finish();
+
+    let hits = set.scan(&document, &destination(), &mut Scratch::default());
+
+    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(6, 9)]);
 }
