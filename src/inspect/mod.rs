@@ -1,7 +1,7 @@
 //! The pure walk: a captured request in, what to forward and what to record out. No socket, no clock, no disk, so
 //! that it is tested, fuzzed and measured as a function. `scan` and the proxy call the same one.
 //!
-//! Each step consumes the last: [`Classified`](walk::Classified) becomes `Decoded`, `Scanned`, `Decided`.
+//! Each step consumes the last: `Classified` becomes `Decoded`, then `Scanned`, then `Decided`.
 
 mod capture;
 mod credential;

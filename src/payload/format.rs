@@ -123,16 +123,13 @@ pub fn recognise(destination: &str, content_type: Option<&str>, path: &str, body
         return is(PayloadFormat::Grpc, Confidence::High);
     }
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    match destination {
-        "sentry" => {
-            let format = match path.trim_end_matches('/').rsplit_once('/') {
-                Some((_, "minidump")) if media_type != "application/json" => PayloadFormat::SentryMinidump,
-                Some((_, "store")) => PayloadFormat::SentryStore,
-                _ => PayloadFormat::Sentry,
-            };
-            return is(format, Confidence::Certain);
-        }
-        _ => {}
+    if destination == "sentry" {
+        let format = match path.trim_end_matches('/').rsplit_once('/') {
+            Some((_, "minidump")) if media_type != "application/json" => PayloadFormat::SentryMinidump,
+            Some((_, "store")) => PayloadFormat::SentryStore,
+            _ => PayloadFormat::Sentry,
+        };
+        return is(format, Confidence::Certain);
     }
     let named = json_of(destination);
     if compressed::detect(body).is_some() {

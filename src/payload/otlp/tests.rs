@@ -931,6 +931,7 @@ fn it_is_known_on_any_host() {
     );
     let text = br#" {"resourceSpans" : []}"#.to_vec();
     let service = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    #[expect(clippy::type_complexity, reason = "a table of cases")]
     let cases: &[(&str, &str, &str, &[u8], Option<OtlpEncoding>)] = &[
         ("unknown", "application/grpc+proto", service, b"\0\0\0\0\0", Some(Grpc(Signal::Metrics))),
         ("unknown", "application/grpc", "/other.Service/Export", b"\0\0\0\0\0", None),
