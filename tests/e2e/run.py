@@ -31,8 +31,9 @@ def main() -> int:
     import leaf
     import product_tests
     import real_client
+    import sdk
 
-    tests = [*real_client.tests(), *product_tests.tests(), *leaf.tests(), *identity.tests()]
+    tests = [*real_client.tests(), *product_tests.tests(), *leaf.tests(), *identity.tests(), *sdk.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:
         print(*(name for name, _ in chosen), sep="\n")
