@@ -53,7 +53,7 @@ async function opentelemetry() {
   meter.createCounter('e2e.count').add(3, { 'user.email': plant.counter });
   meter.createHistogram('e2e.seconds').record(0.5, { who: plant.histogram });
   meter.createGauge('e2e.level').record(1.5, { who: plant.gauge });
-  await meters.forceFlush();
+  // Shutting down exports; a flush before it would export twice.
   await meters.shutdown();
 }
 
@@ -84,7 +84,7 @@ async function sentry() {
   Sentry.init({ dsn: job.dsn, tracesSampleRate: 1, sendDefaultPii: true });
   Sentry.setUser({ id: '42', email: plant.user });
   Sentry.setTag('owner', plant.tag);
-  Sentry.setContext('order', { parties: [{ mail: plant.context }] });
+  Sentry.setContext('order', { party: { mail: plant.context } });
   Sentry.addBreadcrumb({ message: `wrote to ${plant.breadcrumb}`, category: 'mail', data: { cc: plant['breadcrumb data'] } });
   Sentry.startSpan({ op: 'task', name: `mail ${plant.transaction}` }, () => {
     Sentry.captureException(new Error(`no mailbox for ${plant.exception}`));
