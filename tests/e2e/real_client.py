@@ -198,9 +198,9 @@ def failure_is_the_same(client: Client) -> None:
         check.equal(results[1].stderr, results[0].stderr, "stderr")
 
 
-def store_run(sandbox: Sandbox, store: Store, origin: Origin, arguments: list[str]) -> Result:
+def store_run(sandbox: Sandbox, store: Store, origin: Origin, arguments: list[str], **extra: str | Path) -> Result:
     """`plainsight run`, in the environment of a user who has a CA of their own already: it must be merged, not lost."""
-    return sandbox.run([binary(), "run", *arguments], PLAINSIGHT_DATA_DIR=store.folder, NODE_EXTRA_CA_CERTS=origin.root)
+    return sandbox.run([binary(), "run", *arguments], PLAINSIGHT_DATA_DIR=store.folder, NODE_EXTRA_CA_CERTS=origin.root, **extra)
 
 
 def count_tool_results(request: Request) -> int:

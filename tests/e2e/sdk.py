@@ -52,7 +52,7 @@ def opentelemetry(language: str, protocol: str) -> None:
                 check.equal(len(readings), 1, f"{about}: messages")
                 wanted = {place: plants[place] for place in OTLP_PLANTS[sdk_truth.signal(request)]}
                 _check_findings(check, about, readings[0], flow, wanted)
-                _check_fields(check, about, readings[0], shown[flow["id"]])
+                sdk_truth.check_fields(check, about, readings[0], shown[flow["id"]])
 
 
 def sentry(language: str) -> None:
@@ -141,7 +141,7 @@ def _check_all(check: Checks, about: str, readings: list[tuple[Request, Reading]
         if flow := _flow_of(check, about, request, flows):
             check.equal(flow["destination"], about, f"{about}: destination of {request}")
             _check_findings(check, about, reading, flow, here)
-            _check_fields(check, about, reading, shown[flow["id"]])
+            sdk_truth.check_fields(check, about, reading, shown[flow["id"]])
     check.equal(arrived, set(plants), f"{about}: planted places at the origin")
 
 
@@ -154,18 +154,6 @@ def _check_findings(check: Checks, about: str, reading: Reading, flow: dict, wan
         missing = places - found
         near = sorted(path for path in found if any(path.startswith(p.rsplit("/", 1)[0]) for p in missing))
         check.that(not missing, f"{about}: no finding for the address in {place} at {sorted(missing)[:4]}; near it {near[:6]}")
-
-
-def _check_fields(check: Checks, about: str, reading: Reading, shown: dict) -> None:
-    """The decoded fields are those that the oracle names: none missing, none invented."""
-    check.equal(shown["fields_left_out"], 0, f"{about}: fields left out")
-    # A container that was opened holds its text, too; and the head's fields are no part of the body.
-    paths = {field["path"].split(":", 1)[1] for field in shown["fields"] if not field["path"].startswith(("header:", "query:", "trailer:", "path:"))}
-    wanted = reading.paths()
-    missing = {path for path in wanted - paths}
-    invented = {path for path in paths - wanted - reading.defaults if not any(inner.startswith(f"{path}/") for inner in wanted) and "/!" not in path}
-    check.that(not missing, f"{about}: {len(missing)} of {len(wanted)} fields are missing: {sorted(missing)[:6]}")
-    check.that(not invented, f"{about}: {len(invented)} of {len(paths)} fields are invented: {sorted(invented)[:6]}")
 
 
 def tests() -> list[tuple[str, object]]:

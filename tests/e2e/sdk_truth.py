@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import truth
+from checks import Checks
 from origin import Request
 
 Path = tuple[str, ...]
@@ -113,6 +114,18 @@ def sentry(request: Request) -> Reading:
 def as_json(request: Request) -> Reading:
     """A body of JSON."""
     return Reading([*_opened(_walk(json.loads(plain(request)), ()))], set())
+
+
+def check_fields(check: Checks, about: str, reading: Reading, shown: dict) -> None:
+    """The decoded fields are those that the oracle names: none missing, none invented."""
+    check.equal(shown["fields_left_out"], 0, f"{about}: fields left out")
+    # A container that was opened holds its text, too; and the head's fields are no part of the body.
+    paths = {field["path"].split(":", 1)[1] for field in shown["fields"] if not field["path"].startswith(("header:", "query:", "trailer:", "path:"))}
+    wanted = reading.paths()
+    missing = {path for path in wanted - paths}
+    invented = {path for path in paths - wanted - reading.defaults if not any(inner.startswith(f"{path}/") for inner in wanted) and "/!" not in path}
+    check.that(not missing, f"{about}: {len(missing)} of {len(wanted)} fields are missing: {sorted(missing)[:6]}")
+    check.that(not invented, f"{about}: {len(invented)} of {len(paths)} fields are invented: {sorted(invented)[:6]}")
 
 
 def _protobuf(kind: type, message: bytes) -> Reading:
