@@ -32,11 +32,11 @@ def live_equals_scan(name: str) -> None:
         file = sandbox.folder / "recording.har"
         written = store.command("log", "--har", str(file))
         check.equal(written.code, 0, f"`log --har`: {written}")
-        json.loads(file.read_text())
+        masked = _masked_in_targets(json.loads(file.read_text()))
         scanned = store.command("scan", "--json", str(file))
         check.equal(scanned.code, 0, f"`scan --json`: {scanned}")
 
-        live = [flow for flow in store.log() if flow["method"] != "CONNECT"]
+        live = store.log()
         again = json_lines(scanned.stdout)
         check.equal(sum(map(len, (f["findings"] for f in live))) > 50, True, "there is enough to compare")
         check.equal(len(again), len(live), "requests")
@@ -47,8 +47,21 @@ def live_equals_scan(name: str) -> None:
             if twin:
                 check.equal(twin[3], facts[3], f"not_inspected of {facts[:3]}")
                 lost, new = Counter(dict(facts[4])) - Counter(dict(twin[4])), Counter(dict(twin[4])) - Counter(dict(facts[4]))
+                # The store keeps a target only with its identifiers masked: the recording tells of those itself.
+                lost = +Counter({found: count for found, count in lost.items() if (facts[1], *found) not in masked})
                 check.that(not lost, f"{facts[:3]}: {lost.total()} findings of the live run are lost: {list(lost.items())[:5]}")
                 check.that(not new, f"{facts[:3]}: {new.total()} findings are new: {list(new.items())[:5]}")
+
+
+def _masked_in_targets(har: dict) -> set[tuple[str, str, str]]:
+    """Target, rule and path of each finding whose value is masked in the target itself."""
+    found = set()
+    for entry in har["log"]["entries"]:
+        target = "/" + entry["request"]["url"].split("/", 3)[3]
+        if "***" in target:
+            places = (f for f in entry["_plainsight"]["findings"] if f["path"].startswith(("path:", "query:")))
+            found |= {(target, finding["rule"], finding["path"]) for finding in places}
+    return found
 
 
 def _facts(flow: dict) -> tuple:
