@@ -156,11 +156,32 @@ def _check_findings(check: Checks, about: str, reading: Reading, flow: dict, wan
         check.that(not missing, f"{about}: no finding for the address in {place} at {sorted(missing)[:4]}; near it {near[:6]}")
 
 
+def notices_differences() -> None:
+    """The harness: a field too few, one too many, a wrong value and a missing finding are each noticed."""
+    reading = Reading([("a/b", "1"), ("a/c", "to x@example.com")], {"a/d"})
+    right = [("otlp:a/b", "1"), ("otlp:a/c", "to ***"), ("header:te", "trailers"), ("otlp:a/d", "0")]
+    cases = {
+        "right": (right, ["otlp:a/c"], False),
+        "missing": (right[1:], ["otlp:a/c"], True),
+        "invented": ([*right, ("otlp:a/e", "")], ["otlp:a/c"], True),
+        "wrong": ([("otlp:a/b", "2"), *right[1:]], ["otlp:a/c"], True),
+        "unfound": (right, ["otlp:a/b"], True),
+    }
+    with Checks() as check:
+        for name, (fields, findings, is_wrong) in cases.items():
+            inner = Checks()
+            shown = {"fields_left_out": 0, "fields": [{"path": path, "value": value} for path, value in fields]}
+            sdk_truth.check_fields(inner, name, reading, shown)
+            _check_findings(inner, name, reading, {"findings": [{"path": path} for path in findings]}, {"place": "x@example.com"})
+            check.equal(inner.failed(), is_wrong, f"{name}: noticed")
+
+
 def tests() -> list[tuple[str, object]]:
     """Every test of this file, with its name."""
     # opentelemetry-python has no http/json.
     kinds = [("python", "http/protobuf"), ("python", "grpc"), ("node", "http/json"), ("node", "http/protobuf"), ("node", "grpc")]
-    listed: list[tuple[str, object]] = [
+    listed: list[tuple[str, object]] = [("harness.sdk-oracle", notices_differences)]
+    listed += [
         (f"sdk.otel-{language}-{protocol.replace('/', '-')}", lambda l=language, p=protocol: opentelemetry(l, p)) for language, protocol in kinds
     ]
     for language, (name, test) in product(("python", "node"), (("sentry", sentry), ("statsig", statsig))):

@@ -25,7 +25,6 @@ Path = tuple[str, ...]
 _SIGNALS = {"logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest, "trace": ExportTraceServiceRequest}
 # What the JSON of OTLP writes as a list of pairs.
 _PAIR_LISTS = ("attributes", "filteredAttributes", "metadata")
-# Ids are hex in OTLP, base64 in what protobuf's own JSON makes of them.
 _IDS = ("traceId", "spanId", "parentSpanId")
 
 
@@ -117,24 +116,50 @@ def as_json(request: Request) -> Reading:
 
 
 def check_fields(check: Checks, about: str, reading: Reading, shown: dict) -> None:
-    """The decoded fields are those that the oracle names: none missing, none invented."""
+    """The decoded fields are those that the oracle names: none missing, none invented, and each that is not masked has
+    its value.
+    """
     check.equal(shown["fields_left_out"], 0, f"{about}: fields left out")
-    # A container that was opened holds its text, too; and the head's fields are no part of the body.
-    paths = {field["path"].split(":", 1)[1] for field in shown["fields"] if not field["path"].startswith(("header:", "query:", "trailer:", "path:"))}
+    fields = [field for field in shown["fields"] if not field["path"].startswith(("header:", "query:", "path:"))]
+    values: dict[str, list[str]] = {}
+    for field in fields:
+        values.setdefault(field["path"].split(":", 1)[1], []).append(field["value"])
     wanted = reading.paths()
-    missing = {path for path in wanted - paths}
-    invented = {path for path in paths - wanted - reading.defaults if not any(inner.startswith(f"{path}/") for inner in wanted) and "/!" not in path}
+    missing = wanted - values.keys()
+    # What was opened may show its text, too, and more than text may stand in it.
+    opened = {path for path in values if "/!" in path or any(inner.startswith(f"{path}/!") for inner in wanted)}
+    invented = values.keys() - wanted - reading.defaults - opened
     check.that(not missing, f"{about}: {len(missing)} of {len(wanted)} fields are missing: {sorted(missing)[:6]}")
-    check.that(not invented, f"{about}: {len(invented)} of {len(paths)} fields are invented: {sorted(invented)[:6]}")
+    check.that(not invented, f"{about}: {len(invented)} of {len(values)} fields are invented: {sorted(invented)[:6]}")
+    wrong = [(path, text, values[path]) for path, text in reading.leaves if path in values and not any(_same(text, value) for value in values[path])]
+    check.that(not wrong, f"{about}: {len(wrong)} values differ: {wrong[:4]}")
+
+
+def _same(text: str, value: str) -> bool:
+    """Whether a value is shown as it is. What is masked or cut is for the findings to judge."""
+    if text == value or "***" in value or "…" in value:
+        return True
+    try:
+        # 0.5 and 5e-1; an integer keeps every digit.
+        return "." in text + value and float(text) == float(value)
+    except ValueError:
+        return False
 
 
 def _protobuf(kind: type, message: bytes) -> Reading:
     parsed = kind.FromString(message)
     # The same bytes again, but for the members that an encoder may leave out: nothing was lost in reading.
     assert kind.FromString(parsed.SerializeToString()) == parsed, "protobuf does not survive its own encoder"
-    leaves = [*_opened(_flat(MessageToDict(parsed), ()))]
+    leaves = [*_opened(_flat(_hex_ids(MessageToDict(parsed, use_integers_for_enums=True)), ()))]
     full = _flat(MessageToDict(parsed, always_print_fields_with_no_presence=True), ())
     return Reading(leaves, {_written(path) for path, _ in full} - {path for path, _ in leaves})
+
+
+def _hex_ids(value: object) -> object:
+    """OTLP writes ids in hex, protobuf's own JSON in base64."""
+    if isinstance(value, dict):
+        return {name: base64.b64decode(inner).hex() if name in _IDS else _hex_ids(inner) for name, inner in value.items()}
+    return [_hex_ids(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _flat(value: object, path: Path) -> Iterator[tuple[Path, object]]:
@@ -150,8 +175,6 @@ def _flat(value: object, path: Path) -> Iterator[tuple[Path, object]]:
                 yield from _pairs(inner.get("values", []), below)
             elif name == "bytesValue":
                 yield below, base64.b64decode(inner)
-            elif name in _IDS:
-                yield below, inner
             else:
                 yield from _flat(inner, below)
     elif isinstance(value, list):
@@ -197,7 +220,7 @@ def _walk(value: object, path: Path) -> Iterator[tuple[Path, object]]:
 def _opened(leaves: Iterator[tuple[Path, object]]) -> Iterator[tuple[str, str]]:
     """The leaves, with JSON in strings opened as the plan writes it: what is inside replaces the string."""
     for path, value in leaves:
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else json.dumps(value)
         if isinstance(value, str) and text[:1] in ("{", "["):
             try:
                 json.loads(text)
