@@ -1,6 +1,7 @@
 """The main job on the real client, both versions, both ways of signing in: directly, and through `plainsight run`."""
 
 import json
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -268,7 +269,7 @@ def _pair(check: Checks, requests: list[Request], flows: list[dict]) -> list[tup
     left = [flow for flow in flows if flow["method"] != "CONNECT"]
     pairs = []
     for request in requests:
-        same = [f for f in left if (f["method"], _host(f["authority"]), f["path"].split("?", 1)[0]) == (request.method, request.host, request.path)]
+        same = [f for f in left if (f["method"], _host(f["authority"])) == (request.method, request.host) and _is_path(f["path"], request.path)]
         exact = [f for f in same if f["request_bytes"] == len(request.body)] or same
         if exact:
             left.remove(exact[0])
@@ -279,6 +280,12 @@ def _pair(check: Checks, requests: list[Request], flows: list[dict]) -> list[tup
     for flow in left:
         check.that(False, f"the log has {flow['id']} {flow['method']} {flow['authority']}{flow['path']} ({flow['outcome']}), the origin never saw it")
     return pairs
+
+
+def _is_path(logged: str, path: str) -> bool:
+    """Whether the log's target has this path: ids in it are masked there."""
+    pattern = "[^/]+".join(map(re.escape, logged.split("?", 1)[0].split("***")))
+    return re.fullmatch(pattern, path) is not None
 
 
 def _host(authority: str) -> str:
