@@ -245,8 +245,11 @@ impl<I: Iterator<Item = String>> std::io::Read for Parts<I> {
     }
 }
 
+fn field(path: &str, value: &str) -> CapturedField {
+    CapturedField { path: path.into(), value: value.into() }
+}
+
 fn record(number: u32) -> FlowRecord {
-    let field = |path: &str, value: &str| CapturedField { path: path.into(), value: value.into() };
     FlowRecord {
         opening: FlowOpening {
             id: FlowId::new(RunId::new(3).unwrap(), number),
@@ -318,6 +321,37 @@ fn what_we_write_we_read() {
     assert_eq!((entries[2].head.method.as_str(), entries[2].status), ("CONNECT", None));
 }
 
+#[test]
+fn header_fields_come_back_and_are_no_part_of_the_body() {
+    let kind = "application/grpc+proto";
+    let mut masked = record(1);
+    masked.opening.fields = vec![
+        field("path:0", "v1"),
+        field("query:st", "x"),
+        field("header:content-type", kind),
+        field("header:x-api-key", "***"),
+        field("header:cookie/a", "b"),
+        field("statsig:a", "b***"),
+    ];
+    let mut full = masked.clone();
+    full.opening.body = Some(bytes::Bytes::from_static(b"\0\0\0\0\x01\xff"));
+    let mut bodiless = masked.clone();
+    bodiless.opening.fields.pop();
+    bodiless.opening.request_bytes = 0;
+    let text = written(&[masked, full, bodiless]);
+
+    let (entries, _) = read_all(text.as_bytes());
+
+    let entries: Vec<Entry> = entries.into_iter().map(Result::unwrap).collect();
+    let header = |at: usize, name: &str| entries[at].head.header(name);
+    assert_eq!(complete(&entries[0]), br#"{"statsig:a":"b***"}"#);
+    assert_eq!(header(0, "content-type"), Some("application/json"));
+    assert_eq!(header(0, "x-api-key"), Some("***"));
+    assert_eq!(complete(&entries[1]), b"\0\0\0\0\x01\xff");
+    assert_eq!(header(1, "content-type"), Some(kind));
+    assert_eq!(complete(&entries[2]), b"");
+}
+
 /// The members that HAR 1.2 wants, and of which type.
 #[test]
 fn what_we_write_has_every_member_that_the_specification_wants() {
@@ -355,7 +389,7 @@ fn what_we_write_has_every_member_that_the_specification_wants() {
     for key in ["send", "wait", "receive"] {
         assert!(entry["timings"][key].is_number(), "timings.{key}");
     }
-    assert!(entry["comment"].as_str().unwrap().contains("header fields are not recorded"));
+    assert!(entry["comment"].as_str().unwrap().contains("credentials and findings masked"));
 }
 
 proptest::proptest! {

@@ -64,12 +64,13 @@ fn entry(flow: &FlowRecord) -> Value {
         Some((data, held)) => (Some(data), held),
         None => (None, "no body is recorded"),
     };
+    let headers = headers(flow).map(|(name, value)| json!({ "name": name, "value": value }));
     let mut request = json!({
         "method": opening.method,
         "url": url(flow),
         "httpVersion": opening.version,
         "cookies": [],
-        "headers": [],
+        "headers": headers.collect::<Vec<_>>(),
         "queryString": query(&opening.path),
         "headersSize": -1,
         "bodySize": opening.request_bytes,
@@ -101,7 +102,7 @@ fn entry(flow: &FlowRecord) -> Value {
         },
         "cache": {},
         "timings": { "send": 0, "wait": duration, "receive": 0 },
-        "comment": format!("{}: header fields are not recorded; {held}", opening.id),
+        "comment": format!("{}: header fields are in lower case, with credentials and findings masked; {held}", opening.id),
         "_plainsight": {
             "id": opening.id.to_string(),
             "destination": opening.destination,
@@ -113,31 +114,51 @@ fn entry(flow: &FlowRecord) -> Value {
     })
 }
 
+/// The header fields as far as they were kept. What speaks of a body that is not here is left out.
+fn headers(flow: &FlowRecord) -> impl Iterator<Item = (String, &str)> {
+    let is_whole = flow.opening.body.is_some();
+    let fields = flow.opening.fields.iter().filter_map(|field| {
+        let name = field.path.strip_prefix("header:").filter(|name| !name.contains('/'))?;
+        Some((name.replace("~0", "~"), &*field.value))
+    });
+    fields.filter(move |(name, _)| is_whole || !ABOUT_THE_BODY.contains(&name.as_str()))
+}
+
+/// Header fields that say how to read a body.
+const ABOUT_THE_BODY: &[&str] =
+    &["content-encoding", "content-length", "content-type", "grpc-encoding", "transfer-encoding"];
+
+/// What a field of the head is called, in contrast to one of the body.
+const HEAD: &[&str] = &["header:", "path:", "query:"];
+
 /// The body as far as it was kept, and what that is, in words.
 fn post_data(flow: &FlowRecord) -> Option<(Value, &'static str)> {
     let opening = &flow.opening;
-    if let Some(body) = &opening.body {
+    if let Some(body) = opening.body.as_ref().filter(|body| !body.is_empty()) {
         let held = "the body is what was sent, its content coding included";
+        let named = headers(flow).find(|(name, _)| name == "content-type").map(|(_, value)| value);
+        let mime_type = named.unwrap_or_else(|| mime_type(body));
         let data = match std::str::from_utf8(body) {
-            Ok(text) => json!({ "mimeType": mime_type(body), "params": [], "text": text, "comment": held }),
+            Ok(text) => json!({ "mimeType": mime_type, "params": [], "text": text, "comment": held }),
             Err(_) => json!({
-                "mimeType": mime_type(body), "params": [], "text": base64::encode(body), "encoding": "base64",
+                "mimeType": mime_type, "params": [], "text": base64::encode(body), "encoding": "base64",
                 "comment": held,
             }),
         };
         return Some((data, held));
     }
-    if opening.fields.is_empty() {
+    let in_body = opening.fields.iter().filter(|field| !HEAD.iter().any(|head| field.path.starts_with(head)));
+    let fields: Map<String, Value> =
+        in_body.map(|field| (field.path.to_string(), (&*field.value).into())).collect();
+    if fields.is_empty() {
         return None;
     }
     let held = "the body stands for what was sent: its decoded fields, with findings masked";
-    let fields: Map<String, Value> =
-        opening.fields.iter().map(|field| (field.path.to_string(), (&*field.value).into())).collect();
     let text = Value::Object(fields).to_string();
     Some((json!({ "mimeType": "application/json", "params": [], "text": text, "comment": held }), held))
 }
 
-/// What the bytes look like: the header that would say so is not recorded.
+/// What the bytes look like, if no header field says so.
 fn mime_type(body: &[u8]) -> &'static str {
     match body.trim_ascii_start().first() {
         Some(b'{' | b'[') => "application/json",

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::{
     destination::{Events, Names},
-    model::{Authority, Destination, DestinationKind, Document, Field, Host, Name, PathPattern, RequestHead},
+    model::{Authority, Destination, DestinationKind, Document, Field, Host, Name, NodeId, PathPattern, RequestHead},
     rules::Hit,
 };
 
@@ -95,14 +95,20 @@ impl News<'_> {
     fn names(&mut self, document: &Document, hits: &[Hit]) {
         let prefix = document.prefix();
         let Some(format) = self.known.events.format(prefix) else { return };
+        let mut with_hits: Vec<NodeId> = hits.iter().map(|hit| hit.node).collect();
+        with_hits.sort_unstable();
+        let has_hit = |field: Field<'_>| with_hits.binary_search(&field.id()).is_ok();
         for field in document.fields() {
+            if self.found.len() == LIMIT {
+                break;
+            }
             let Some(name) = field.last_segment() else { continue };
             if is_event(format.events.as_slice(), field, &name) {
                 let event = field.plain();
                 let known =
                     std::str::from_utf8(event).is_ok_and(|event| self.known.events.event(event).is_some());
                 if !known {
-                    self.add("event", shown(event, has_hit(field, hits)));
+                    self.add("event", shown(event, has_hit(field)));
                 }
             }
             // Most keys are known, and knowing is cheaper than finding out where they stand.
@@ -110,7 +116,7 @@ impl News<'_> {
                 && !format.knows(&name)
                 && counts(format.names, field)
             {
-                self.add("field", &format!("{prefix}:{}", shown(&name, has_hit(field, hits))));
+                self.add("field", &format!("{prefix}:{}", shown(&name, has_hit(field))));
             }
         }
     }
@@ -153,10 +159,6 @@ fn counts(names: Names, field: Field<'_>) -> bool {
 }
 
 /// Whether a rule found something in a field, its key included.
-fn has_hit(field: Field<'_>, hits: &[Hit]) -> bool {
-    hits.iter().any(|hit| hit.node == field.id())
-}
-
 /// The name, unless it could be data: a rule found something there, or it does not look like a word in a program.
 fn shown(name: &[u8], has_hit: bool) -> &str {
     match std::str::from_utf8(name) {

@@ -75,16 +75,16 @@ def echo(request: Request) -> Answer:
     return Answer(headers=[("Content-Type", "text/plain"), ("X-Answer", "one"), ("X-Answer", "two"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], body=body)
 
 
-def messages(request: Request) -> Answer:
+def messages(request: Request, command: str = TOOL_COMMAND, text: str = FINAL_TEXT) -> Answer:
     """The Messages API: asks for one Bash command, and once its result is there, says goodbye."""
     asked = json.loads(request.body)
     model = asked.get("model", "claude")
     has_bash = any(tool.get("name") == "Bash" for tool in asked.get("tools") or [])
     has_result = '"tool_result"' in json.dumps(asked.get("messages", []))
     if has_bash and not has_result:
-        content, stop = {"type": "tool_use", "id": f"toolu_{os.urandom(12).hex()}", "name": "Bash", "input": {"command": TOOL_COMMAND, "description": "Say hello"}}, "tool_use"
+        content, stop = {"type": "tool_use", "id": f"toolu_{os.urandom(12).hex()}", "name": "Bash", "input": {"command": command, "description": "Say hello"}}, "tool_use"
     else:
-        content, stop = {"type": "text", "text": FINAL_TEXT}, "end_turn"
+        content, stop = {"type": "text", "text": text}, "end_turn"
     message = {
         "id": f"msg_{os.urandom(12).hex()}",
         "type": "message",

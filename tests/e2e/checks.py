@@ -33,6 +33,10 @@ class Checks:
             self._problems.append(f"- {problem}")
         return bool(holds)
 
+    def failed(self) -> bool:
+        """Whether anything did not hold so far."""
+        return bool(self._problems)
+
     def equal(self, got: object, wanted: object, what: str) -> bool:
         """Notes a difference."""
         return self.that(got == wanted, f"{what}: got {_short(got)}, wanted {_short(wanted)}")

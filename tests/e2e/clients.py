@@ -20,6 +20,20 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PACKAGE = "@anthropic-ai/claude-code"
 UNDICI_VERSION = "6.29.1"
+# The newest that run on Node 20. The name of the folder says which set it is.
+SDKS = {
+    "@opentelemetry/api": "1.9.1",
+    "@opentelemetry/api-logs": "0.223.0",
+    **{f"@opentelemetry/exporter-{signal}-otlp-{kind}": "0.223.0" for signal in ("logs", "metrics", "trace") for kind in ("grpc", "http", "proto")},
+    "@opentelemetry/resources": "2.12.1",
+    "@opentelemetry/sdk-logs": "0.223.0",
+    "@opentelemetry/sdk-metrics": "2.12.1",
+    "@opentelemetry/sdk-trace-base": "2.12.1",
+    "@sentry/node": "11.12.0",
+    "@statsig/statsig-node-core": "0.23.2",
+    "http-proxy-agent": "9.1.0",
+    "https-proxy-agent": "9.1.0",
+}
 
 # The download of the native client is about 100 MB packed.
 INSTALL_TIMEOUT_SECS = 600
@@ -68,6 +82,12 @@ def javascript() -> Client:
 def undici() -> Path:
     """The folder of the `undici` package: Node 20's own fetch knows no proxy."""
     return _npm(f"undici-{UNDICI_VERSION}", {"undici": UNDICI_VERSION}) / "node_modules" / "undici"
+
+
+def sdks() -> Path:
+    """The `node_modules` folder with the SDKs for Node."""
+    name = hashlib.sha256(repr(sorted(SDKS.items())).encode()).hexdigest()[:12]
+    return _npm(f"sdks-{name}", SDKS) / "node_modules"
 
 
 def python() -> Path:
@@ -144,6 +164,6 @@ def _run(command: list[str], purpose: str, cwd: Path | None = None) -> None:
 
 if __name__ == "__main__":
     try:
-        print(native(), javascript(), undici(), python(), sep="\n")
+        print(native(), javascript(), undici(), sdks(), python(), sep="\n")
     except SetupError as problem:
         sys.exit(f"e2e: {problem}")

@@ -30,10 +30,14 @@ def main() -> int:
     import durability
     import identity
     import leaf
+    import otlp
     import product_tests
     import real_client
+    import replay
+    import sdk
 
-    tests = [*real_client.tests(), *product_tests.tests(), *leaf.tests(), *identity.tests(), *durability.tests()]
+    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay]
+    tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:
         print(*(name for name, _ in chosen), sep="\n")
