@@ -55,7 +55,12 @@ fn check_text(document: &Document, text: TextId, bytes: &[u8], body_length: usiz
     }
 }
 
-fn check_chain(document: &Document, text: TextId, range: std::ops::Range<usize>, whole: std::ops::Range<usize>) {
+fn check_chain(
+    document: &Document,
+    text: TextId,
+    range: std::ops::Range<usize>,
+    whole: std::ops::Range<usize>,
+) {
     let (mut text, mut range) = (text, range);
     while let Some((parent, span)) = document.parent_span(text, range.clone()) {
         assert!(parent < text, "a text is opened out of an earlier one");

@@ -7,9 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use plainsight::{
     destination::Catalogue,
     inspect::{Capture, Inspection, Inspector, Options},
-    model::{
-        Authority, CapturedBody, CapturedRequest, FingerprintKey, FlowId, RequestHead, RunId, Scheme,
-    },
+    model::{Authority, CapturedBody, CapturedRequest, FingerprintKey, FlowId, RequestHead, RunId, Scheme},
     policy::Policy,
     rules::{self, RuleSet},
 };

@@ -47,7 +47,8 @@ const SIGNALS: [Signal; 4] = [Signal::Logs, Signal::Metrics, Signal::Profiles, S
 /// Decodes within the default budget and within one that is soon used up.
 fn decode(format: PayloadFormat, input: &[u8]) {
     for budget in [Budget::default(), small_budget()] {
-        let document = payload::decode(&format, Bytes::copy_from_slice(input), &budget).expect("small, and has a decoder");
+        let document = payload::decode(&format, Bytes::copy_from_slice(input), &budget)
+            .expect("small, and has a decoder");
         check(&document, input, &budget);
     }
 }
@@ -160,7 +161,9 @@ fn mask(input: &[u8]) {
     let inner = serde_json::json!({ "beside": beside, "note": SECRET }).to_string();
     let (mut headers, mut coding) = (HeaderMap::new(), Vec::new());
     let body = match first % 6 {
-        0 => serde_json::json!({ "events": [{ "event_data": { "a": beside, "note": SECRET, "z": beside } }] }),
+        0 => {
+            serde_json::json!({ "events": [{ "event_data": { "a": beside, "note": SECRET, "z": beside } }] })
+        }
         1 => serde_json::json!({ "a": STANDARD.encode(&inner), "b": beside }),
         2 => serde_json::json!({ "a": beside, "b": inner }),
         3 => serde_json::json!({ "a": format!("{beside} {SECRET} {beside}") }),
