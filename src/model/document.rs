@@ -756,7 +756,8 @@ impl DocumentBuilder {
         self.document.nodes.truncate(kept as usize);
         self.document.texts[0].nodes.end = kept;
         for (node, _) in &mut self.document.gaps {
-            node.0 = moved[node.index()];
+            // What was broken from its first byte has a gap at the root, which is only added at the end.
+            node.0 = moved.get(node.index()).copied().unwrap_or_default();
         }
     }
 

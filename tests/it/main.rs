@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, missing_docs, clippy::panic, clippy::unwrap_used)]
 
+mod bombs;
 mod layering;
 mod proxy_basics;
 mod proxy_bytes;

@@ -772,6 +772,16 @@ fn a_length_past_the_end_is_a_gap() {
     assert_eq!(gaps(&document), [("otlp:".to_owned(), NotInspected::FormatBroken)]);
 }
 
+// Found by tests/fuzz: OTLP by its path, and no JSON from the first byte on.
+#[test]
+fn a_json_body_that_is_broken_from_its_first_byte_is_a_gap() {
+    for body in ["\n$", "oops", "{oops", ""] {
+        let document = json(body);
+
+        assert_eq!(gaps(&document), [("otlp:".to_owned(), NotInspected::FormatBroken)], "{body:?}");
+    }
+}
+
 #[test]
 fn a_json_body_that_is_cut_off_keeps_its_places() {
     let body = r#"{"resourceLogs":[{"attributes":[{"key":"a","value":{"stringValue":"x"}},{"key":"b","value":{"stringValue":"bob@ex"#;
