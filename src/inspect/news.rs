@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::{
     destination::{Events, Names},
-    model::{Authority, Destination, DestinationKind, Document, Field, Host, Name, NodeId, PathPattern, RequestHead},
+    model::{
+        Authority, Destination, DestinationKind, Document, Field, Host, Name, NodeId, PathPattern,
+        RequestHead,
+    },
     rules::Hit,
 };
 

@@ -60,7 +60,7 @@ pub(crate) async fn exchange(
         }
     }
     let is_http2 = parts.version == Version::HTTP_2;
-    let mut response = walk(&scope, link.as_deref(), start, parts, body).await;
+    let mut response = walk(&scope, link.clone(), start, parts, body).await;
     if is_http2 {
         // Says something in HTTP/1 only; HTTP/2 ends a stream by itself.
         response.headers_mut().remove(CONNECTION);
@@ -79,7 +79,7 @@ fn reopen(link: Option<&Link>) {
 
 async fn walk(
     scope: &Scope,
-    link: Option<&Link>,
+    link: Option<Arc<Link>>,
     start: Start,
     parts: Parts,
     mut body: Incoming,
@@ -102,7 +102,7 @@ async fn walk(
     };
     let destination = engine.services.inspection.classify(&head);
     let id = engine.services.audit.next_id();
-    let step = Step { engine, link, start, id, destination };
+    let step = Step { engine: Arc::clone(engine), link, start, id, destination };
     if let Some(status) = address.misdirected {
         let message = "the connection, Host and the request's own authority do not agree";
         return step
@@ -128,22 +128,35 @@ async fn walk(
     }
 }
 
+/// A request that was captured, and everything it takes to send it.
+struct Whole {
+    head: RequestHead,
+    route: Arc<Route>,
+    parts: Parts,
+    captured: CapturedBody,
+    trailers: Option<HeaderMap>,
+    /// What follows when the body is over the limit.
+    rest: Option<Incoming>,
+    /// Whether the client announced a body at all.
+    announced: bool,
+}
+
 /// What the parts of one request's walk have in common.
-struct Step<'a> {
-    engine: &'a Arc<Engine>,
-    link: Option<&'a Link>,
+struct Step {
+    engine: Arc<Engine>,
+    link: Option<Arc<Link>>,
     start: Start,
     id: FlowId,
     destination: Destination,
 }
 
-impl Step<'_> {
-    /// Captures, inspects, records, and only then sends.
+impl Step {
+    /// Captures a request, then inspects and records it, and only then sends it.
     async fn inspected(
         self,
         head: RequestHead,
         route: Arc<Route>,
-        mut parts: Parts,
+        parts: Parts,
         body: Incoming,
     ) -> Response<ResponseBody> {
         let announced = !body.is_end_stream();
@@ -152,6 +165,18 @@ impl Step<'_> {
             Captured::OverLimit(start, rest) => (CapturedBody::OverLimit(start), None, Some(rest)),
             Captured::Broken(error) => return self.broken_request(&head, &error),
         };
+        // What has arrived whole is sent on even if the client hangs up while we look at it: without us it would have
+        // been out already. Clients that end do not wait for their last batch to be answered.
+        let whole = Whole { head, route, parts, captured, trailers, rest, announced };
+        tokio::spawn(self.send_whole(whole)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an exchange failed on our side");
+            respond::text(StatusCode::BAD_GATEWAY, "the exchange failed on our side")
+        })
+    }
+
+    /// Inspects and records a captured request, and only then sends it.
+    async fn send_whole(self, whole: Whole) -> Response<ResponseBody> {
+        let Whole { head, route, mut parts, captured, trailers, rest, announced } = whole;
         let bytes = match &captured {
             CapturedBody::Complete(bytes) | CapturedBody::OverLimit(bytes) => bytes.clone(),
             CapturedBody::Streamed => Bytes::new(),
@@ -160,14 +185,14 @@ impl Step<'_> {
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
         let (mut flow, forward) = match self.admit(&head, request, bytes.len()).await {
             Ok(admitted) => admitted,
-            Err(response) => return drained(self.engine, rest, response).await,
+            Err(response) => return drained(&self.engine, rest, response).await,
         };
         let bytes = match forward {
             Forward::Original => bytes,
             Forward::Refused(refusal) => {
                 flow.status = Some(refusal.status);
                 flow.finish(Outcome::Refused, None);
-                return drained(self.engine, rest, respond::refusal(refusal)).await;
+                return drained(&self.engine, rest, respond::refusal(refusal)).await;
             }
             Forward::Rewritten(rewritten) => {
                 headers::set_length(&mut parts.headers, rewritten.len());
@@ -265,7 +290,7 @@ impl Step<'_> {
         mut response: Response<Incoming>,
         upgrades: bool,
     ) -> Response<ResponseBody> {
-        let Some(link) = self.link.filter(|_| upgrades) else {
+        let Some(link) = self.link.as_ref().filter(|_| upgrades) else {
             flow.finish(Outcome::UpstreamFailed, Some("it switched protocols unasked".to_owned()));
             return respond::text(StatusCode::BAD_GATEWAY, "the other side switched protocols unasked");
         };
@@ -277,7 +302,7 @@ impl Step<'_> {
 
     /// No answer came: the other side failed, or the client sent what cannot be passed on.
     fn failed(&self, mut flow: Flow, progress: &Progress, error: &UpstreamError) -> Response<ResponseBody> {
-        if let Some((violation, _)) = self.link.and_then(|link| link.gate.violation()) {
+        if let Some((violation, _)) = self.link.as_ref().and_then(|link| link.gate.violation()) {
             flow.status = Some(StatusCode::BAD_REQUEST);
             flow.finish(Outcome::Refused, Some(violation.to_string()));
             return respond::closing(respond::text(StatusCode::BAD_REQUEST, &violation.to_string()));
@@ -297,8 +322,11 @@ impl Step<'_> {
 
     /// The client's body broke off, or was malformed; nothing was sent.
     fn broken_request(&self, head: &RequestHead, error: &hyper::Error) -> Response<ResponseBody> {
-        let violation =
-            self.link.and_then(|link| link.gate.violation()).map(|(violation, _)| violation.to_string());
+        let violation = self
+            .link
+            .as_ref()
+            .and_then(|link| link.gate.violation())
+            .map(|(violation, _)| violation.to_string());
         let outcome = if violation.is_some() { Outcome::Refused } else { Outcome::ClientGone };
         let message = violation.unwrap_or_else(|| format!("the request body broke off: {error}"));
         self.record(head, None, |flow| flow.status = Some(StatusCode::BAD_REQUEST))
@@ -316,7 +344,7 @@ impl Step<'_> {
     ) -> Response<ResponseBody> {
         self.record(head, None, |flow| flow.status = Some(response.status()))
             .finish(Outcome::Refused, Some(error));
-        refuse(self.engine, parts, body, response).await
+        refuse(&self.engine, parts, body, response).await
     }
 
     /// Opens a record of a request whose body was not looked at.

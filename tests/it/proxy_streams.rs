@@ -115,6 +115,25 @@ async fn a_client_that_leaves_is_recorded_as_gone() {
     assert!(records.iter().all(|record| record.closing().outcome == Outcome::ClientGone), "{records:#?}");
 }
 
+// The real client ends without waiting for the answer to its last batch.
+#[tokio::test]
+async fn what_arrived_whole_is_sent_on_even_if_the_client_hangs_up() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let body = "x".repeat(100_000);
+    let head = "POST /telemetry/slow HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 100000";
+
+    client.send(format!("{head}\r\n\r\n{body}")).await;
+    while proxy.inspection.captured.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+
+    proxy.audit.closed(1).await;
+    assert_eq!(origin.seen().pop().unwrap().body.len(), 100_000);
+}
+
 // PITFALLS 26
 #[tokio::test]
 async fn a_dead_pooled_connection_is_replaced() {

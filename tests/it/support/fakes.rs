@@ -43,7 +43,11 @@ impl Inspection for FakeInspection {
         assert!(!request.head.path().ends_with("/panic"), "a rule failed");
         let reason = matches!(request.body, CapturedBody::OverLimit(_)).then_some(NotInspected::BodyTooLarge);
         let opening = self.uninspected(request.id, &request.head, &destination, time_ms, reason);
+        let is_slow = request.head.path().ends_with("/slow");
         self.captured.lock().unwrap().push(request);
+        if is_slow {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
         let forward = self.forward.lock().unwrap().clone().unwrap_or(Forward::Original);
         Inspected { opening, forward }
     }
