@@ -1,20 +1,19 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use zstd::bulk::Compressor;
 
 use crate::{
-    audit::AuditError,
+    audit::{
+        AuditError,
+        packed::{self, Details},
+    },
     model::{
-        Action, CapturedField, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, SentCredential,
+        Action, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
+        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
     },
 };
 
@@ -57,7 +56,7 @@ impl OpeningRow {
             news: opening.news,
             fields_left_out: opening.fields_left_out,
         };
-        let fields = (!opening.fields.is_empty()).then(|| pack(to_json(&opening.fields)));
+        let fields = (!opening.fields.is_empty()).then(|| packed::pack_fields(&opening.fields));
         Self {
             key: opening.id.to_key(),
             time_ms: opening.time_ms,
@@ -69,10 +68,10 @@ impl OpeningRow {
             not_inspected: opening.not_inspected,
             session: opening.session.map(String::from),
             request_bytes: opening.request_bytes,
-            details: (!details.is_empty()).then(|| pack(to_json(&details))),
+            details: details.pack(),
             terms,
             fields,
-            body: opening.body.map(|body| compress(&body)),
+            body: opening.body.map(|body| packed::compress(&body)),
         }
     }
 
@@ -139,7 +138,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
     let shape: Shape = serde_json::from_str(row.get_ref(4)?.as_str().map_err(|_| damaged("shape"))?)
         .map_err(|_| damaged("shape"))?;
     let details = match row.get_ref(9)?.as_blob_or_null().map_err(|_| damaged("details"))? {
-        Some(packed) => from_packed::<Details>(packed).ok_or_else(|| damaged("details"))?,
+        Some(packed) => Details::unpack(packed).ok_or_else(|| damaged("details"))?,
         None => Details::default(),
     };
     let session: Option<String> = row.get(7)?;
@@ -163,7 +162,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         format: shape.format,
         credentials: details.credentials,
         findings: details.findings,
-        fields: Vec::new(),
+        fields: CapturedFields::default(),
         fields_left_out: details.fields_left_out,
         body: None,
         news: details.news,
@@ -186,18 +185,17 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
 /// Reads fields and body of a flow into its record.
 pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> Result<(), AuditError> {
     let key = record.opening.id.to_key();
+    let damaged = |kind: &str| AuditError::Damaged(format!("flow {key}: {kind}"));
     let read = |kind: &str| -> Result<Option<Vec<u8>>, AuditError> {
         let mut statement = connection.prepare_cached(SELECT_PAYLOAD)?;
-        let packed: Option<Vec<u8>> = statement.query_row(params![key, kind], |row| row.get(0)).optional()?;
-        packed
-            .map(|packed| unpack(&packed).ok_or_else(|| AuditError::Damaged(format!("flow {key}: {kind}"))))
-            .transpose()
+        Ok(statement.query_row(params![key, kind], |row| row.get(0)).optional()?)
     };
-    if let Some(json) = read("fields")? {
-        record.opening.fields = serde_json::from_slice::<Vec<CapturedField>>(&json)
-            .map_err(|_| AuditError::Damaged(format!("flow {key}: fields")))?;
+    if let Some(fields) = read("fields")? {
+        record.opening.fields = packed::unpack_fields(&fields).ok_or_else(|| damaged("fields"))?;
     }
-    record.opening.body = read("body")?.map(Bytes::from);
+    if let Some(body) = read("body")? {
+        record.opening.body = Some(Bytes::from(packed::decompress(&body).ok_or_else(|| damaged("body"))?));
+    }
     Ok(())
 }
 
@@ -261,28 +259,6 @@ struct Shape {
     format: Option<Box<str>>,
 }
 
-/// What is a flow's own, and not looked for by itself.
-#[derive(Default, Serialize, Deserialize)]
-struct Details {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<SentCredential>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    findings: Vec<Finding>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    news: Vec<Box<str>>,
-    #[serde(default)]
-    fields_left_out: u32,
-}
-
-impl Details {
-    fn is_empty(&self) -> bool {
-        self.credentials.is_empty()
-            && self.findings.is_empty()
-            && self.news.is_empty()
-            && self.fields_left_out == 0
-    }
-}
-
 /// Rules, categories and the categories above them (`pii` for `pii.account`), each once.
 fn terms_of(findings: &[Finding]) -> Vec<(&'static str, String)> {
     let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
@@ -295,37 +271,6 @@ fn terms_of(findings: &[Finding]) -> Vec<(&'static str, String)> {
         .collect();
     let rules = rules.into_iter().map(|name| ("rule", name.to_owned()));
     rules.chain(categories.into_iter().map(|name| ("category", name.to_owned()))).collect()
-}
-
-fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("these types have string keys and no failing serialiser")
-}
-
-/// Compresses what is large; what is small stays JSON, which starts with `{` or `[` as no zstd frame does.
-fn pack(json: Vec<u8>) -> Vec<u8> {
-    if json.len() < PACK_BYTES { json } else { compress(&json) }
-}
-
-fn compress(bytes: &[u8]) -> Vec<u8> {
-    thread_local! {
-        /// Its tables cost more to make than a small payload costs to compress.
-        static COMPRESSOR: RefCell<Compressor<'static>> =
-            RefCell::new(Compressor::new(COMPRESSION_LEVEL).expect("the level is one that zstd has"));
-    }
-    COMPRESSOR
-        .with_borrow_mut(|compressor| compressor.compress(bytes))
-        .expect("compressing from memory to memory cannot fail")
-}
-
-fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    if !packed.starts_with(ZSTD_MAGIC) {
-        return Some(packed.to_vec());
-    }
-    zstd::stream::decode_all(packed).ok()
-}
-
-fn from_packed<T: for<'de> Deserialize<'de>>(packed: &[u8]) -> Option<T> {
-    serde_json::from_slice(&unpack(packed)?).ok()
 }
 
 fn read_word<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, AuditError> {
@@ -371,11 +316,3 @@ const SELECT_PLACE: &str = "SELECT id FROM place WHERE authority = ?1 AND path =
 
 /// Most names remembered at once; a few MiB. A client that never repeats a path must not eat memory.
 const INTERNED: usize = 20_000;
-
-/// From here on compression pays: a row of this size with ten findings shrinks to a quarter.
-const PACK_BYTES: usize = 1024;
-
-/// The quickest level: a large event batch takes a millisecond on the caller's thread.
-const COMPRESSION_LEVEL: i32 = 1;
-
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];

@@ -49,7 +49,7 @@ fn opening(id: FlowId) -> FlowOpening {
         format: Some("first-party-events".into()),
         credentials: Vec::new(),
         findings: Vec::new(),
-        fields: Vec::new(),
+        fields: Vec::new().into(),
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
@@ -121,7 +121,7 @@ fn a_flow_comes_back_as_it_was_written() {
     let writer = run.writer();
     let mut written = opening(writer.next_id());
     written.findings = vec![finding("account.email", "pii.contact"); 20];
-    written.fields = vec![CapturedField { path: "json:a".into(), value: "b***".into() }];
+    written.fields = vec![CapturedField { path: "json:a".into(), value: "b***".into() }].into();
     written.fields_left_out = 3;
     written.body = Some(bytes::Bytes::from_static(b"\x28\xb5\x2f\xfd not really zstd"));
     written.news = vec!["path".into()];
@@ -269,7 +269,7 @@ fn flows_are_listed_without_their_payload() {
     let folder = tempfile::tempdir().unwrap();
     let run = begin(folder.path());
     write(&run.writer(), Outcome::Forwarded, |flow| {
-        flow.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }];
+        flow.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }].into();
     });
     finish(run);
 
@@ -362,7 +362,7 @@ fn what_nobody_waits_for_is_kept_small() {
     let writer = run.writer();
     let mut large = opening(writer.next_id());
     large.path = "/é".repeat(100_000).into();
-    large.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }];
+    large.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }].into();
     let id = large.id;
 
     writer.open_unwaited(large).close(closing(Outcome::Forwarded));

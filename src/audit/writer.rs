@@ -25,7 +25,7 @@ use crate::{
         AuditError, files,
         rows::{self, Interner, OpeningRow},
     },
-    model::{FlowClosing, FlowId, FlowOpening, Outcome, RunClosing, RunId},
+    model::{CapturedFields, FlowClosing, FlowId, FlowOpening, Outcome, RunClosing, RunId},
 };
 
 /// Records the flows of one run. Cheap to clone.
@@ -455,7 +455,7 @@ impl WriterThread {
 fn slim(opening: &mut FlowOpening) {
     let fields = u32::try_from(opening.fields.len()).unwrap_or(u32::MAX);
     opening.fields_left_out = opening.fields_left_out.saturating_add(fields);
-    opening.fields = Vec::new();
+    opening.fields = CapturedFields::default();
     opening.body = None;
     let texts = [
         &mut opening.authority,

@@ -267,7 +267,7 @@ fn record(number: u32) -> FlowRecord {
             not_inspected: None,
             format: Some("statsig".into()),
             findings: Vec::new(),
-            fields: vec![field("statsig:a", "b***"), field("statsig:c", "1")],
+            fields: vec![field("statsig:a", "b***"), field("statsig:c", "1")].into(),
             fields_left_out: 0,
             body: None,
             credentials: Vec::new(),
@@ -302,7 +302,7 @@ fn what_we_write_we_read() {
     let mut tunnel = record(3);
     tunnel.opening.kind = FlowKind::Tunnel;
     (tunnel.opening.method, tunnel.opening.path) = ("CONNECT".into(), "".into());
-    (tunnel.opening.fields, tunnel.closing) = (Vec::new(), None);
+    (tunnel.opening.fields, tunnel.closing) = (Vec::new().into(), None);
     let text = written(&[record(1), full, tunnel]);
 
     let (entries, result) = read_all(text.as_bytes());
