@@ -1,6 +1,6 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -13,7 +13,7 @@ use crate::{
     },
     model::{
         Action, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
+        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct OpeningRow {
     session: Option<String>,
     request_bytes: u64,
     details: Option<Vec<u8>>,
-    terms: Vec<(&'static str, String)>,
+    terms: Option<Vec<u8>>,
     fields: Option<Vec<u8>>,
     body: Option<Vec<u8>>,
 }
@@ -79,7 +79,12 @@ impl OpeningRow {
     pub(super) fn weight(&self) -> usize {
         let blobs = [&self.details, &self.fields, &self.body];
         let blobs: usize = blobs.into_iter().flatten().map(Vec::len).sum();
-        size_of::<Self>() + self.authority.len() + self.path.len() + self.shape.len() + blobs
+        size_of::<Self>()
+            + self.authority.len()
+            + self.path.len()
+            + self.shape.len()
+            + blobs
+            + self.terms.as_ref().map_or(0, Vec::len)
     }
 
     /// Writes it, within the caller's transaction.
@@ -87,6 +92,10 @@ impl OpeningRow {
         let destination = interner.term(connection, "destination", self.destination.as_str())?;
         let shape = interner.term(connection, "shape", &self.shape)?;
         let place = interner.place(connection, &self.authority, &self.path)?;
+        let terms = match &self.terms {
+            Some(terms) => Some(interner.term_set(connection, terms)?),
+            None => None,
+        };
         connection.prepare_cached(INSERT_FLOW)?.execute(params![
             self.key,
             self.time_ms,
@@ -98,11 +107,8 @@ impl OpeningRow {
             self.session,
             to_integer(self.request_bytes),
             self.details,
+            terms,
         ])?;
-        for (kind, name) in &self.terms {
-            let term = interner.term(connection, kind, name)?;
-            connection.prepare_cached(INSERT_TERM)?.execute(params![term, self.time_ms, self.key])?;
-        }
         for (kind, data) in [("fields", &self.fields), ("body", &self.body)] {
             if let Some(data) = data {
                 connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![self.key, kind, data])?;
@@ -204,6 +210,7 @@ pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> 
 pub(super) struct Interner {
     terms: HashMap<(&'static str, Box<str>), i64>,
     places: HashMap<Box<str>, HashMap<Box<str>, i64>>,
+    term_sets: HashMap<Box<[u8]>, i64>,
     count: usize,
 }
 
@@ -223,6 +230,28 @@ impl Interner {
         let id = connection.prepare_cached(SELECT_NAME)?.query_row(params![kind, name], |row| row.get(0))?;
         self.make_room();
         self.terms.insert(known, id);
+        Ok(id)
+    }
+
+    /// The number of a set of rules and categories, which stand as [`terms_of`] gives them.
+    fn term_set(&mut self, connection: &Connection, terms: &[u8]) -> Result<i64, AuditError> {
+        if let Some(id) = self.term_sets.get(terms) {
+            return Ok(*id);
+        }
+        let mut members = Vec::new();
+        let mut rest = terms;
+        while let (Some(kind), Some(name)) = (take_text(&mut rest), take_text(&mut rest)) {
+            let kind = if kind == RULE { RULE } else { CATEGORY };
+            members.push(self.term(connection, kind, name)?);
+        }
+        let text = members.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+        connection.prepare_cached(INSERT_SET)?.execute([&text])?;
+        let id = connection.prepare_cached(SELECT_SET)?.query_row([&text], |row| row.get(0))?;
+        for member in members {
+            connection.prepare_cached(INSERT_MEMBER)?.execute([member, id])?;
+        }
+        self.make_room();
+        self.term_sets.insert(terms.into(), id);
         Ok(id)
     }
 
@@ -259,18 +288,34 @@ struct Shape {
     format: Option<Box<str>>,
 }
 
-/// Rules, categories and the categories above them (`pii` for `pii.account`), each once.
-fn terms_of(findings: &[Finding]) -> Vec<(&'static str, String)> {
-    let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
-    let categories: BTreeSet<&str> = findings
+/// Rules, categories and the categories above them (`pii` for `pii.account`), each once and in one order:
+/// kind and name by turns.
+fn terms_of(findings: &[Finding]) -> Option<Vec<u8>> {
+    let mut rules: Vec<&str> = Vec::new();
+    let mut categories: Vec<&str> = Vec::new();
+    for finding in findings {
+        if rules.last().is_none_or(|last| *last != finding.rule.as_str()) {
+            rules.push(finding.rule.as_str());
+        }
+        if categories.last().is_none_or(|last| **last != *finding.category) {
+            categories.push(&finding.category);
+        }
+    }
+    let above: Vec<&str> = categories
         .iter()
-        .flat_map(|finding| {
-            let category: &str = &finding.category;
-            category.match_indices('.').map(|(dot, _)| &category[..dot]).chain([category])
-        })
+        .flat_map(|category| category.match_indices('.').map(|(dot, _)| &category[..dot]))
         .collect();
-    let rules = rules.into_iter().map(|name| ("rule", name.to_owned()));
-    rules.chain(categories.into_iter().map(|name| ("category", name.to_owned()))).collect()
+    categories.extend(above);
+    let mut terms = Vec::new();
+    for (kind, mut names) in [(RULE, rules), (CATEGORY, categories)] {
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            push_text(&mut terms, kind);
+            push_text(&mut terms, name);
+        }
+    }
+    (!terms.is_empty()).then_some(terms)
 }
 
 fn read_word<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, AuditError> {
@@ -302,15 +347,22 @@ pub(super) const COLUMNS: &str = "flow.key, flow.time_ms, destination.name, plac
 pub(super) const JOINS: &str = "CROSS JOIN term AS destination ON destination.id = flow.destination \
     CROSS JOIN term AS shape ON shape.id = flow.shape CROSS JOIN place ON place.id = flow.place";
 
+/// What a term is, of those that [`Filter`](super::Filter) asks for.
+pub(super) const RULE: &str = "rule";
+pub(super) const CATEGORY: &str = "category";
+
 const INSERT_FLOW: &str = "INSERT INTO flow (key, time_ms, destination, place, shape, action, not_inspected, \
-    session, request_bytes, details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    session, request_bytes, details, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const CLOSE_FLOW: &str = "UPDATE flow SET outcome = ?2, status = ?3, sent_bytes = ?4, response_bytes = ?5, \
     duration_ms = ?6, error = ?7, closing_reason = ?8 WHERE key = ?1";
-const INSERT_TERM: &str = "INSERT INTO flow_term (term, time_ms, flow) VALUES (?1, ?2, ?3)";
 const INSERT_PAYLOAD: &str = "INSERT INTO payload (flow, kind, data) VALUES (?1, ?2, ?3)";
 const SELECT_PAYLOAD: &str = "SELECT data FROM payload WHERE flow = ?1 AND kind = ?2";
 const INSERT_NAME: &str = "INSERT INTO term (kind, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const SELECT_NAME: &str = "SELECT id FROM term WHERE kind = ?1 AND name = ?2";
+const INSERT_SET: &str = "INSERT INTO term_set (members) VALUES (?1) ON CONFLICT DO NOTHING";
+const SELECT_SET: &str = "SELECT id FROM term_set WHERE members = ?1";
+const INSERT_MEMBER: &str =
+    "INSERT INTO term_set_member (term, term_set) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const INSERT_PLACE: &str = "INSERT INTO place (authority, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const SELECT_PLACE: &str = "SELECT id FROM place WHERE authority = ?1 AND path = ?2";
 

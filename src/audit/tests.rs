@@ -434,6 +434,20 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
+fn an_older_schema_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    finish(begin(folder.path()));
+    let database = folder.path().join("audit.db");
+    rusqlite::Connection::open(&database).unwrap().pragma_update(None, "user_version", 2).unwrap();
+
+    let write = Store::open(folder.path(), Options::default()).unwrap_err();
+    let read = Reader::open(folder.path()).unwrap_err();
+
+    assert!(matches!(write, AuditError::OlderSchema { found: 2, .. }), "{write}");
+    assert!(matches!(read, AuditError::OlderSchema { found: 2, .. }), "{read}");
+}
+
+#[test]
 fn a_folder_without_a_store_says_so() {
     let folder = tempfile::tempdir().unwrap();
 
