@@ -291,25 +291,20 @@ struct Shape {
 /// Rules, categories and the categories above them (`pii` for `pii.account`), each once and in one order:
 /// kind and name by turns.
 fn terms_of(findings: &[Finding]) -> Option<Vec<u8>> {
-    let mut rules: Vec<&str> = Vec::new();
-    let mut categories: Vec<&str> = Vec::new();
-    for finding in findings {
-        if rules.last().is_none_or(|last| *last != finding.rule.as_str()) {
-            rules.push(finding.rule.as_str());
-        }
-        if categories.last().is_none_or(|last| **last != *finding.category) {
-            categories.push(&finding.category);
-        }
-    }
-    let above: Vec<&str> = categories
-        .iter()
-        .flat_map(|category| category.match_indices('.').map(|(dot, _)| &category[..dot]))
-        .collect();
-    categories.extend(above);
-    let mut terms = Vec::new();
-    for (kind, mut names) in [(RULE, rules), (CATEGORY, categories)] {
+    let mut rules: Vec<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let mut categories: Vec<&str> = findings.iter().map(|finding| &*finding.category).collect();
+    for names in [&mut rules, &mut categories] {
         names.sort_unstable();
         names.dedup();
+    }
+    for at in 0..categories.len() {
+        let category = categories[at];
+        categories.extend(category.match_indices('.').map(|(dot, _)| &category[..dot]));
+    }
+    categories.sort_unstable();
+    categories.dedup();
+    let mut terms = Vec::new();
+    for (kind, names) in [(RULE, rules), (CATEGORY, categories)] {
         for name in names {
             push_text(&mut terms, kind);
             push_text(&mut terms, name);

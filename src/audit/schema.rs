@@ -33,6 +33,8 @@ pub(super) fn open_for_writing(path: &Path, sync: Sync) -> Result<Connection, Au
     connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // What a flow refers to is written, or was found, in the same transaction; asking again costs a look-up for each.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection)?;
     Ok(connection)

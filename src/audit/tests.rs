@@ -168,6 +168,20 @@ fn an_opening_is_in_the_store_when_open_returns() {
 }
 
 #[test]
+fn a_closing_is_written_soon_though_nothing_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = begin(folder.path());
+    let id = write(&run.writer(), Outcome::Forwarded, |_| {});
+    let reader = Reader::open(folder.path()).unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while reader.flow(id).unwrap().unwrap().closing.is_none() {
+        assert!(Instant::now() < deadline, "the closing was never written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn a_dropped_flow_is_closed_as_gone() {
     let folder = tempfile::tempdir().unwrap();
     let run = begin(folder.path());

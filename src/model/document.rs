@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt::Write as _, ops::Range};
 
 use bytes::Bytes;
 
-use crate::model::{FieldPath, NotInspected, PathWriter};
+use crate::model::{FieldPath, NotInspected, path_writer::path_of};
 
 /// One text of a document: 0 is the body itself, the others were opened out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -505,9 +505,9 @@ impl<'d> Field<'d> {
         }
     }
 
-    /// Its path: `prefix:a/0/b`. Of many fields, a [`PathWriter`] writes them quicker.
+    /// Its path: `prefix:a/0/b`. Of many fields, a [`PathWriter`](crate::model::PathWriter) writes them quicker.
     pub fn path(self) -> FieldPath {
-        PathWriter::new(self.document).field_path(self)
+        path_of(self.document.prefix, self)
     }
 }
 

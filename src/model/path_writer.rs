@@ -59,20 +59,45 @@ impl<'d> PathWriter<'d> {
     }
 
     fn push(&mut self, field: Field<'d>) {
-        let mut has_segment = self.chain.last().is_some_and(|link| link.has_segment);
-        if !matches!(field.name(), Name::Static("")) {
-            if has_segment {
-                self.path.push('/');
-            }
-            has_segment = true;
-            match field.name() {
-                Name::Index(index) => _ = write!(self.path, "{index}"),
-                Name::FieldNumber(number) => _ = write!(self.path, "#{number}"),
-                _ => push_segment(&mut self.path, &field.last_segment().unwrap_or_default()),
-            }
-        }
+        let after_segment = self.chain.last().is_some_and(|link| link.has_segment);
+        let has_segment = push_name(&mut self.path, field, after_segment);
         self.chain.push(Link { field, end: self.path.len(), has_segment });
     }
+}
+
+/// The path of one field of a document with this prefix.
+pub(super) fn path_of(prefix: &str, field: Field<'_>) -> FieldPath {
+    let mut chain = Vec::with_capacity(DEPTH);
+    let mut current = Some(field);
+    while let Some(field) = current {
+        chain.push(field);
+        current = field.parent();
+    }
+    let mut path = String::with_capacity(PATH_BYTES);
+    path.push_str(prefix);
+    path.push(':');
+    let after_segment = false;
+    chain
+        .into_iter()
+        .rev()
+        .fold(after_segment, |after_segment, field| push_name(&mut path, field, after_segment));
+    FieldPath::from_raw(path)
+}
+
+/// Writes what a field's parent calls it; returns whether the path has a segment now.
+fn push_name(path: &mut String, field: Field<'_>, after_segment: bool) -> bool {
+    if matches!(field.name(), Name::Static("")) {
+        return after_segment;
+    }
+    if after_segment {
+        path.push('/');
+    }
+    match field.name() {
+        Name::Index(index) => _ = write!(path, "{index}"),
+        Name::FieldNumber(number) => _ = write!(path, "#{number}"),
+        _ => push_segment(path, &field.last_segment().unwrap_or_default()),
+    }
+    true
 }
 
 /// Writes a segment so that it holds no separator, and nothing that moves a terminal's cursor.
