@@ -55,6 +55,17 @@ pub enum AuditError {
     /// Nothing was ever recorded in this folder.
     #[error("there is no audit store in `{0}`; nothing was recorded there yet")]
     NoStore(String),
+    /// The store was written by a plainsight from before the first release.
+    #[error(
+        "the audit store has schema {found}, this plainsight reads {oldest} and later; \
+         move the data folder away, or choose another"
+    )]
+    OlderSchema {
+        /// The store's schema.
+        found: u32,
+        /// The oldest schema known here.
+        oldest: u32,
+    },
     /// A record is already there, or makes no sense to the database.
     #[error("the record was rejected: {0}")]
     Rejected(String),

@@ -7,6 +7,7 @@
 mod baseline;
 mod error;
 mod files;
+mod packed;
 mod reader;
 mod rows;
 mod schema;

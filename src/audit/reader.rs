@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter, type
 use crate::{
     audit::{
         AuditError, Options, Store, files, rows,
-        rows::{COLUMNS, JOINS},
+        rows::{CATEGORY, COLUMNS, JOINS, RULE},
         schema,
     },
     model::{
@@ -145,11 +145,18 @@ impl Reader {
         mut visit: impl FnMut(FlowRecord) -> ControlFlow<()>,
     ) -> Result<(), AuditError> {
         let Some(mut query) = self.plan(filter)? else { return Ok(()) };
-        if let Some(places) = query.places.take_if(|places| places.len() <= MERGED_PLACES) {
+        if let Some(sets) = query.term_sets.take() {
+            if let Some(places) = query.places.take() {
+                query.require_places(&places);
+            }
+            let limit = filter.limit.unwrap_or(usize::MAX);
+            return self.visit_merged(&query.by_term_set(), &sets, limit, visit);
+        }
+        if let Some(places) = query.places.take_if(|places| places.len() <= MERGED) {
             if let Some(limit) = filter.limit
                 && query.may_go_by_place()
             {
-                return self.visit_places(&query, &places, limit, visit);
+                return self.visit_merged(&query.by_place(), &places, limit, visit);
             }
             query.require_places(&places);
         }
@@ -175,22 +182,23 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes the first of each place and merges them: however old they are, each is found by the index.
-    fn visit_places(
+    /// Takes the first of each place (or set of terms) and merges them: however old they are, each is found by the
+    /// index. Of what is found it holds 16 bytes a flow.
+    fn visit_merged(
         &self,
         query: &Query,
-        places: &[i64],
+        ids: &[i64],
         limit: usize,
         mut visit: impl FnMut(FlowRecord) -> ControlFlow<()>,
     ) -> Result<(), AuditError> {
         let mut found: Vec<(i64, i64)> = Vec::new();
-        let by_place = query.by_place();
-        let sql = by_place.select("flow.time_ms, flow.key", "", Some(limit));
+        let limit_each = (limit < usize::MAX).then_some(limit);
+        let sql = query.select("flow.time_ms, flow.key", "", limit_each);
         let mut statement = self.connection.prepare_cached(&sql)?;
-        for place in places {
-            let place: &dyn ToSql = place;
-            let values = by_place.values.iter().map(|value| value as &dyn ToSql);
-            let mut rows = statement.query(params_from_iter(values.chain([place])))?;
+        for id in ids {
+            let id: &dyn ToSql = id;
+            let values = query.values.iter().map(|value| value as &dyn ToSql);
+            let mut rows = statement.query(params_from_iter(values.chain([id])))?;
             while let Some(row) = rows.next()? {
                 found.push((row.get(0)?, row.get(1)?));
             }
@@ -225,17 +233,26 @@ impl Reader {
             query.walk("flow_session");
             query.require("flow.session = ?", session.to_string());
         }
+        if let Some(text) = &filter.text {
+            query.places = Some(self.places(text)?);
+        }
         let names = [
-            filter.rule.as_ref().map(|rule| ("rule", rule.as_str())),
-            filter.category.as_deref().map(|category| ("category", category)),
+            filter.rule.as_ref().map(|rule| (RULE, rule.as_str())),
+            filter.category.as_deref().map(|category| (CATEGORY, category)),
         ];
+        let mut terms = Vec::new();
         for (kind, name) in names.into_iter().flatten() {
             let Some(term) = self.term(kind, name)? else { return Ok(None) };
-            if query.index.is_none() {
-                query.index = Some(Walk::Terms);
-                query.require("found.term = ?", term);
+            terms.push(term);
+        }
+        if let [first, ..] = &*terms {
+            let sets = self.term_sets(*first, *terms.last().unwrap_or(first))?;
+            let has_few_places = query.places.as_ref().is_none_or(|places| places.len() <= MERGED);
+            if query.index.is_none() && sets.len() <= MERGED && has_few_places {
+                query.walk(TERMS_INDEX);
+                query.term_sets = Some(sets);
             } else {
-                query.require(HAS_TERM, term);
+                terms.into_iter().for_each(|term| query.require(HAS_TERM, term));
             }
         }
         if let Some(action) = filter.action {
@@ -251,9 +268,6 @@ impl Reader {
                 query.conditions.push("flow.outcome <> 'forwarded'".to_owned());
             }
             query.require("flow.outcome = ?", outcome.as_str().to_owned());
-        }
-        if let Some(text) = &filter.text {
-            query.places = Some(self.places(text)?);
         }
         if let Some(destination) = &filter.destination {
             let Some(term) = self.term("destination", destination.as_str())? else { return Ok(None) };
@@ -271,15 +285,11 @@ impl Reader {
                 since_ms = since_ms.max(Some(run.opening.time_ms.saturating_sub(CLOCK_STEP_MS)));
             }
         }
-        let time = match query.index {
-            Some(Walk::Terms) => "found.time_ms",
-            _ => "flow.time_ms",
-        };
         if let Some(since_ms) = since_ms {
-            query.require(&format!("{time} >= ?"), since_ms);
+            query.require("flow.time_ms >= ?", since_ms);
         }
         if let Some(until_ms) = until_ms {
-            query.require(&format!("{time} < ?"), until_ms);
+            query.require("flow.time_ms < ?", until_ms);
         }
         Ok(Some(query))
     }
@@ -287,6 +297,13 @@ impl Reader {
     fn term(&self, kind: &str, name: &str) -> Result<Option<i64>, AuditError> {
         let mut statement = self.connection.prepare_cached(SELECT_TERM)?;
         Ok(statement.query_row([kind, name], |row| row.get(0)).optional()?)
+    }
+
+    /// The sets that hold both terms.
+    fn term_sets(&self, one: i64, other: i64) -> Result<Vec<i64>, AuditError> {
+        let mut statement = self.connection.prepare_cached(SELECT_TERM_SETS)?;
+        let ids = statement.query_map([one, other], |row| row.get(0))?;
+        Ok(ids.collect::<Result<_, _>>()?)
     }
 
     fn places(&self, text: &str) -> Result<Vec<i64>, AuditError> {
@@ -303,8 +320,6 @@ enum Walk {
     Index(&'static str),
     /// The numbers of one run.
     Keys,
-    /// The flows of a rule or of a category.
-    Terms,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -315,6 +330,8 @@ struct Query {
     values: Vec<Value>,
     /// Where the text that was asked for occurs.
     places: Option<Vec<i64>>,
+    /// The sets that hold what was asked for; each is walked by itself.
+    term_sets: Option<Vec<i64>>,
 }
 
 impl Query {
@@ -340,9 +357,18 @@ impl Query {
 
     /// The same query for one place, whose number is the last value.
     fn by_place(&self) -> Self {
+        self.by("flow.place", "flow_place")
+    }
+
+    /// The same query for one set of terms, whose number is the last value.
+    fn by_term_set(&self) -> Self {
+        self.by("flow.terms", TERMS_INDEX)
+    }
+
+    fn by(&self, column: &str, index: &'static str) -> Self {
         let mut query = self.clone();
-        query.conditions.push(format!("flow.place = ?{}", query.values.len() + 1));
-        query.index = Some(Walk::Index("flow_place"));
+        query.conditions.push(format!("{column} = ?{}", query.values.len() + 1));
+        query.index = Some(Walk::Index(index));
         query
     }
 
@@ -357,10 +383,6 @@ impl Query {
                 format!("flow.time_ms {direction}, flow.key {direction}"),
             ),
             Walk::Keys => ("flow".to_owned(), format!("flow.key {direction}")),
-            Walk::Terms => (
-                "flow_term AS found CROSS JOIN flow ON flow.key = found.flow".to_owned(),
-                format!("found.time_ms {direction}, found.flow {direction}"),
-            ),
         };
         let place = if joins.is_empty() { "" } else { ", flow.place" };
         let mut sql = format!("SELECT {columns}{place} FROM {from} {joins}");
@@ -405,15 +427,20 @@ const SELECT_RUN: &str = "SELECT id, time_ms, mode, program, version, policy_has
     exit_code FROM run WHERE id = ?1";
 const SELECT_TERM: &str = "SELECT id FROM term WHERE kind = ?1 AND name = ?2";
 const SELECT_PLACES: &str = "SELECT id FROM place WHERE instr(lower(authority || path), lower(?1)) > 0";
-const HAS_TERM: &str = "EXISTS (SELECT 1 FROM flow_term AS other WHERE other.term = ? \
-    AND other.time_ms = flow.time_ms AND other.flow = flow.key)";
+const SELECT_TERM_SETS: &str = "SELECT one.term_set FROM term_set_member AS one CROSS JOIN term_set_member AS other \
+    ON other.term_set = one.term_set WHERE one.term = ?1 AND other.term = ?2";
+const HAS_TERM: &str = "EXISTS (SELECT 1 FROM term_set_member AS member WHERE member.term = ? \
+    AND member.term_set = flow.terms)";
+
+/// The index of what rules found.
+const TERMS_INDEX: &str = "flow_terms";
 
 /// The one index that a text is preferred to: a destination's flows may be millions.
 const DESTINATION_INDEX: &str = "flow_destination";
 
-/// Up to so many places each is asked for its newest flows; with more the text is common, and walking back in
-/// time finds it soon.
-const MERGED_PLACES: usize = 1000;
+/// Up to so many places (or sets of terms) each is asked for its newest flows; with more the text (or rule) is common,
+/// and walking back in time finds it soon.
+const MERGED: usize = 1000;
 
 /// How far the clock may have been set back during a run for its flows to be found all the same.
 const CLOCK_STEP_MS: i64 = 24 * 3600 * 1000;
@@ -427,10 +454,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(Store::open(folder.path(), Options::default()).unwrap());
         let names =
-            "INSERT INTO term (kind, name) VALUES ('rule', 'r'), ('category', 'c'), ('destination', 'd')";
+            "INSERT INTO term (kind, name) VALUES ('rule', 'r'), ('category', 'c'), ('destination', 'd');
+            INSERT INTO term_set (members) VALUES ('1 2');
+            INSERT INTO term_set_member (term, term_set) VALUES (1, 1), (2, 1)";
         rusqlite::Connection::open(folder.path().join(schema::DATABASE_FILE))
             .unwrap()
-            .execute(names, [])
+            .execute_batch(names)
             .unwrap();
         let reader = Reader::open(folder.path()).unwrap();
         let all = Filter { limit: Some(50), ..Filter::default() };
@@ -442,6 +471,11 @@ mod tests {
             Filter { rule: Some(RuleId::new("r")), ..all.clone() },
             Filter { category: Some("c".into()), since_ms: Some(1), ..all.clone() },
             Filter { rule: Some(RuleId::new("r")), category: Some("c".into()), ..all.clone() },
+            Filter {
+                rule: Some(RuleId::new("r")),
+                session: "0123456789abcdef".to_owned().try_into().ok(),
+                ..all.clone()
+            },
             Filter { action: Some(Action::Redact), ..all.clone() },
             Filter { outcome: Some(Outcome::Refused), ..all.clone() },
             Filter { since_ms: Some(1), until_ms: Some(2), ..all.clone() },
@@ -452,6 +486,9 @@ mod tests {
         for filter in filters {
             let query = reader.plan(&filter).unwrap().unwrap();
             let by_place = query.may_go_by_place().then(|| query.by_place());
+            let has_terms = filter.rule.is_some() || filter.category.is_some();
+            assert_eq!(query.term_sets.is_some(), has_terms && filter.session.is_none(), "{filter:?}");
+            let query = if query.term_sets.is_some() { query.by_term_set() } else { query };
             for query in by_place.into_iter().chain([query]) {
                 let sql = format!("EXPLAIN QUERY PLAN {}", query.select(COLUMNS, JOINS, filter.limit));
                 let mut statement = reader.connection.prepare(&sql).unwrap();

@@ -1,20 +1,19 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use zstd::bulk::Compressor;
 
 use crate::{
-    audit::AuditError,
+    audit::{
+        AuditError,
+        packed::{self, Details},
+    },
     model::{
-        Action, CapturedField, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, SentCredential,
+        Action, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
+        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
     },
 };
 
@@ -32,7 +31,7 @@ pub(super) struct OpeningRow {
     session: Option<String>,
     request_bytes: u64,
     details: Option<Vec<u8>>,
-    terms: Vec<(&'static str, String)>,
+    terms: Option<Vec<u8>>,
     fields: Option<Vec<u8>>,
     body: Option<Vec<u8>>,
 }
@@ -57,7 +56,7 @@ impl OpeningRow {
             news: opening.news,
             fields_left_out: opening.fields_left_out,
         };
-        let fields = (!opening.fields.is_empty()).then(|| pack(to_json(&opening.fields)));
+        let fields = (!opening.fields.is_empty()).then(|| packed::pack_fields(&opening.fields));
         Self {
             key: opening.id.to_key(),
             time_ms: opening.time_ms,
@@ -69,10 +68,10 @@ impl OpeningRow {
             not_inspected: opening.not_inspected,
             session: opening.session.map(String::from),
             request_bytes: opening.request_bytes,
-            details: (!details.is_empty()).then(|| pack(to_json(&details))),
+            details: details.pack(),
             terms,
             fields,
-            body: opening.body.map(|body| compress(&body)),
+            body: opening.body.map(|body| packed::compress(&body)),
         }
     }
 
@@ -80,7 +79,12 @@ impl OpeningRow {
     pub(super) fn weight(&self) -> usize {
         let blobs = [&self.details, &self.fields, &self.body];
         let blobs: usize = blobs.into_iter().flatten().map(Vec::len).sum();
-        size_of::<Self>() + self.authority.len() + self.path.len() + self.shape.len() + blobs
+        size_of::<Self>()
+            + self.authority.len()
+            + self.path.len()
+            + self.shape.len()
+            + blobs
+            + self.terms.as_ref().map_or(0, Vec::len)
     }
 
     /// Writes it, within the caller's transaction.
@@ -88,6 +92,10 @@ impl OpeningRow {
         let destination = interner.term(connection, "destination", self.destination.as_str())?;
         let shape = interner.term(connection, "shape", &self.shape)?;
         let place = interner.place(connection, &self.authority, &self.path)?;
+        let terms = match &self.terms {
+            Some(terms) => Some(interner.term_set(connection, terms)?),
+            None => None,
+        };
         connection.prepare_cached(INSERT_FLOW)?.execute(params![
             self.key,
             self.time_ms,
@@ -99,11 +107,8 @@ impl OpeningRow {
             self.session,
             to_integer(self.request_bytes),
             self.details,
+            terms,
         ])?;
-        for (kind, name) in &self.terms {
-            let term = interner.term(connection, kind, name)?;
-            connection.prepare_cached(INSERT_TERM)?.execute(params![term, self.time_ms, self.key])?;
-        }
         for (kind, data) in [("fields", &self.fields), ("body", &self.body)] {
             if let Some(data) = data {
                 connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![self.key, kind, data])?;
@@ -139,7 +144,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
     let shape: Shape = serde_json::from_str(row.get_ref(4)?.as_str().map_err(|_| damaged("shape"))?)
         .map_err(|_| damaged("shape"))?;
     let details = match row.get_ref(9)?.as_blob_or_null().map_err(|_| damaged("details"))? {
-        Some(packed) => from_packed::<Details>(packed).ok_or_else(|| damaged("details"))?,
+        Some(packed) => Details::unpack(packed).ok_or_else(|| damaged("details"))?,
         None => Details::default(),
     };
     let session: Option<String> = row.get(7)?;
@@ -163,7 +168,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         format: shape.format,
         credentials: details.credentials,
         findings: details.findings,
-        fields: Vec::new(),
+        fields: CapturedFields::default(),
         fields_left_out: details.fields_left_out,
         body: None,
         news: details.news,
@@ -186,18 +191,17 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
 /// Reads fields and body of a flow into its record.
 pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> Result<(), AuditError> {
     let key = record.opening.id.to_key();
+    let damaged = |kind: &str| AuditError::Damaged(format!("flow {key}: {kind}"));
     let read = |kind: &str| -> Result<Option<Vec<u8>>, AuditError> {
         let mut statement = connection.prepare_cached(SELECT_PAYLOAD)?;
-        let packed: Option<Vec<u8>> = statement.query_row(params![key, kind], |row| row.get(0)).optional()?;
-        packed
-            .map(|packed| unpack(&packed).ok_or_else(|| AuditError::Damaged(format!("flow {key}: {kind}"))))
-            .transpose()
+        Ok(statement.query_row(params![key, kind], |row| row.get(0)).optional()?)
     };
-    if let Some(json) = read("fields")? {
-        record.opening.fields = serde_json::from_slice::<Vec<CapturedField>>(&json)
-            .map_err(|_| AuditError::Damaged(format!("flow {key}: fields")))?;
+    if let Some(fields) = read("fields")? {
+        record.opening.fields = packed::unpack_fields(&fields).ok_or_else(|| damaged("fields"))?;
     }
-    record.opening.body = read("body")?.map(Bytes::from);
+    if let Some(body) = read("body")? {
+        record.opening.body = Some(Bytes::from(packed::decompress(&body).ok_or_else(|| damaged("body"))?));
+    }
     Ok(())
 }
 
@@ -206,6 +210,7 @@ pub(super) fn read_payload(connection: &Connection, record: &mut FlowRecord) -> 
 pub(super) struct Interner {
     terms: HashMap<(&'static str, Box<str>), i64>,
     places: HashMap<Box<str>, HashMap<Box<str>, i64>>,
+    term_sets: HashMap<Box<[u8]>, i64>,
     count: usize,
 }
 
@@ -225,6 +230,28 @@ impl Interner {
         let id = connection.prepare_cached(SELECT_NAME)?.query_row(params![kind, name], |row| row.get(0))?;
         self.make_room();
         self.terms.insert(known, id);
+        Ok(id)
+    }
+
+    /// The number of a set of rules and categories, which stand as [`terms_of`] gives them.
+    fn term_set(&mut self, connection: &Connection, terms: &[u8]) -> Result<i64, AuditError> {
+        if let Some(id) = self.term_sets.get(terms) {
+            return Ok(*id);
+        }
+        let mut members = Vec::new();
+        let mut rest = terms;
+        while let (Some(kind), Some(name)) = (take_text(&mut rest), take_text(&mut rest)) {
+            let kind = if kind == RULE { RULE } else { CATEGORY };
+            members.push(self.term(connection, kind, name)?);
+        }
+        let text = members.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+        connection.prepare_cached(INSERT_SET)?.execute([&text])?;
+        let id = connection.prepare_cached(SELECT_SET)?.query_row([&text], |row| row.get(0))?;
+        for member in members {
+            connection.prepare_cached(INSERT_MEMBER)?.execute([member, id])?;
+        }
+        self.make_room();
+        self.term_sets.insert(terms.into(), id);
         Ok(id)
     }
 
@@ -261,71 +288,29 @@ struct Shape {
     format: Option<Box<str>>,
 }
 
-/// What is a flow's own, and not looked for by itself.
-#[derive(Default, Serialize, Deserialize)]
-struct Details {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<SentCredential>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    findings: Vec<Finding>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    news: Vec<Box<str>>,
-    #[serde(default)]
-    fields_left_out: u32,
-}
-
-impl Details {
-    fn is_empty(&self) -> bool {
-        self.credentials.is_empty()
-            && self.findings.is_empty()
-            && self.news.is_empty()
-            && self.fields_left_out == 0
+/// Rules, categories and the categories above them (`pii` for `pii.account`), each once and in one order:
+/// kind and name by turns.
+fn terms_of(findings: &[Finding]) -> Option<Vec<u8>> {
+    let mut rules: Vec<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let mut categories: Vec<&str> = findings.iter().map(|finding| &*finding.category).collect();
+    for names in [&mut rules, &mut categories] {
+        names.sort_unstable();
+        names.dedup();
     }
-}
-
-/// Rules, categories and the categories above them (`pii` for `pii.account`), each once.
-fn terms_of(findings: &[Finding]) -> Vec<(&'static str, String)> {
-    let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
-    let categories: BTreeSet<&str> = findings
-        .iter()
-        .flat_map(|finding| {
-            let category: &str = &finding.category;
-            category.match_indices('.').map(|(dot, _)| &category[..dot]).chain([category])
-        })
-        .collect();
-    let rules = rules.into_iter().map(|name| ("rule", name.to_owned()));
-    rules.chain(categories.into_iter().map(|name| ("category", name.to_owned()))).collect()
-}
-
-fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("these types have string keys and no failing serialiser")
-}
-
-/// Compresses what is large; what is small stays JSON, which starts with `{` or `[` as no zstd frame does.
-fn pack(json: Vec<u8>) -> Vec<u8> {
-    if json.len() < PACK_BYTES { json } else { compress(&json) }
-}
-
-fn compress(bytes: &[u8]) -> Vec<u8> {
-    thread_local! {
-        /// Its tables cost more to make than a small payload costs to compress.
-        static COMPRESSOR: RefCell<Compressor<'static>> =
-            RefCell::new(Compressor::new(COMPRESSION_LEVEL).expect("the level is one that zstd has"));
+    for at in 0..categories.len() {
+        let category = categories[at];
+        categories.extend(category.match_indices('.').map(|(dot, _)| &category[..dot]));
     }
-    COMPRESSOR
-        .with_borrow_mut(|compressor| compressor.compress(bytes))
-        .expect("compressing from memory to memory cannot fail")
-}
-
-fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    if !packed.starts_with(ZSTD_MAGIC) {
-        return Some(packed.to_vec());
+    categories.sort_unstable();
+    categories.dedup();
+    let mut terms = Vec::new();
+    for (kind, names) in [(RULE, rules), (CATEGORY, categories)] {
+        for name in names {
+            push_text(&mut terms, kind);
+            push_text(&mut terms, name);
+        }
     }
-    zstd::stream::decode_all(packed).ok()
-}
-
-fn from_packed<T: for<'de> Deserialize<'de>>(packed: &[u8]) -> Option<T> {
-    serde_json::from_slice(&unpack(packed)?).ok()
+    (!terms.is_empty()).then_some(terms)
 }
 
 fn read_word<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, AuditError> {
@@ -357,25 +342,24 @@ pub(super) const COLUMNS: &str = "flow.key, flow.time_ms, destination.name, plac
 pub(super) const JOINS: &str = "CROSS JOIN term AS destination ON destination.id = flow.destination \
     CROSS JOIN term AS shape ON shape.id = flow.shape CROSS JOIN place ON place.id = flow.place";
 
+/// What a term is, of those that [`Filter`](super::Filter) asks for.
+pub(super) const RULE: &str = "rule";
+pub(super) const CATEGORY: &str = "category";
+
 const INSERT_FLOW: &str = "INSERT INTO flow (key, time_ms, destination, place, shape, action, not_inspected, \
-    session, request_bytes, details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    session, request_bytes, details, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const CLOSE_FLOW: &str = "UPDATE flow SET outcome = ?2, status = ?3, sent_bytes = ?4, response_bytes = ?5, \
     duration_ms = ?6, error = ?7, closing_reason = ?8 WHERE key = ?1";
-const INSERT_TERM: &str = "INSERT INTO flow_term (term, time_ms, flow) VALUES (?1, ?2, ?3)";
 const INSERT_PAYLOAD: &str = "INSERT INTO payload (flow, kind, data) VALUES (?1, ?2, ?3)";
 const SELECT_PAYLOAD: &str = "SELECT data FROM payload WHERE flow = ?1 AND kind = ?2";
 const INSERT_NAME: &str = "INSERT INTO term (kind, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const SELECT_NAME: &str = "SELECT id FROM term WHERE kind = ?1 AND name = ?2";
+const INSERT_SET: &str = "INSERT INTO term_set (members) VALUES (?1) ON CONFLICT DO NOTHING";
+const SELECT_SET: &str = "SELECT id FROM term_set WHERE members = ?1";
+const INSERT_MEMBER: &str =
+    "INSERT INTO term_set_member (term, term_set) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const INSERT_PLACE: &str = "INSERT INTO place (authority, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const SELECT_PLACE: &str = "SELECT id FROM place WHERE authority = ?1 AND path = ?2";
 
 /// Most names remembered at once; a few MiB. A client that never repeats a path must not eat memory.
 const INTERNED: usize = 20_000;
-
-/// From here on compression pays: a row of this size with ten findings shrinks to a quarter.
-const PACK_BYTES: usize = 1024;
-
-/// The quickest level: a large event batch takes a millisecond on the caller's thread.
-const COMPRESSION_LEVEL: i32 = 1;
-
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];

@@ -14,7 +14,10 @@ use crate::audit::{AuditError, Sync, files};
 pub(super) const DATABASE_FILE: &str = "audit.db";
 
 /// The newest schema known here.
-pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
+pub(super) const NEWEST: u32 = OLDEST - 1 + MIGRATIONS.len() as u32;
+
+/// The oldest schema known here. Those before were of no release, and encoded records in another way.
+const OLDEST: u32 = 3;
 
 /// Opens a connection that writes, and brings the schema up to date. The file has to be there.
 pub(super) fn open_for_writing(path: &Path, sync: Sync) -> Result<Connection, AuditError> {
@@ -30,6 +33,8 @@ pub(super) fn open_for_writing(path: &Path, sync: Sync) -> Result<Connection, Au
     connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // What a flow refers to is written, or was found, in the same transaction; asking again costs a look-up for each.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection)?;
     Ok(connection)
@@ -51,6 +56,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Option<Connection>, AuditE
 
 fn check_version(connection: &Connection) -> Result<u32, AuditError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if (1..OLDEST).contains(&found) {
+        return Err(AuditError::OlderSchema { found, oldest: OLDEST });
+    }
     if found > NEWEST {
         return Err(AuditError::NewerSchema { found, known: NEWEST });
     }
@@ -83,7 +91,8 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Asked again under the lock: another process may have been faster.
     let found = check_version(&transaction)?;
-    for migration in MIGRATIONS.iter().skip(found as usize) {
+    // A new file has schema 0, and needs every step.
+    for migration in MIGRATIONS.iter().skip(found.saturating_sub(OLDEST - 1) as usize) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", NEWEST)?;
@@ -91,11 +100,12 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
     Ok(())
 }
 
-/// Step `n` leads from schema `n` to `n + 1`. A step that was released is never changed again.
+/// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
 const MIGRATIONS: &[&str] = &[FIRST, BASELINE];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
-/// destinations, rules) is written once and referred to.
+/// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
+/// requests of a kind find the same ones each time, and a row for each of them cost more than all the rest.
 ///
 /// Every index ends in `time_ms`, followed by the key as in any SQLite index, so that the newest rows of each
 /// filter come first without sorting. `action` and `outcome` index the rare values only; the common ones are
@@ -129,6 +139,17 @@ const FIRST: &str = "
         UNIQUE (authority, path)
     ) STRICT;
 
+    CREATE TABLE term_set (
+        id       INTEGER PRIMARY KEY,
+        members  TEXT NOT NULL UNIQUE
+    ) STRICT;
+
+    CREATE TABLE term_set_member (
+        term      INTEGER NOT NULL REFERENCES term (id),
+        term_set  INTEGER NOT NULL REFERENCES term_set (id),
+        PRIMARY KEY (term, term_set)
+    ) WITHOUT ROWID, STRICT;
+
     CREATE TABLE flow (
         key             INTEGER PRIMARY KEY,
         time_ms         INTEGER NOT NULL,
@@ -140,6 +161,7 @@ const FIRST: &str = "
         session         TEXT,
         request_bytes   INTEGER NOT NULL,
         details         BLOB,
+        terms           INTEGER REFERENCES term_set (id),
         outcome         TEXT,
         status          INTEGER,
         sent_bytes      INTEGER,
@@ -152,16 +174,10 @@ const FIRST: &str = "
     CREATE INDEX flow_time ON flow (time_ms);
     CREATE INDEX flow_destination ON flow (destination, time_ms);
     CREATE INDEX flow_place ON flow (place, time_ms);
+    CREATE INDEX flow_terms ON flow (terms, time_ms) WHERE terms IS NOT NULL;
     CREATE INDEX flow_session ON flow (session, time_ms) WHERE session IS NOT NULL;
     CREATE INDEX flow_action ON flow (action, time_ms) WHERE action <> 'allow';
     CREATE INDEX flow_outcome ON flow (outcome, time_ms) WHERE outcome <> 'forwarded';
-
-    CREATE TABLE flow_term (
-        term     INTEGER NOT NULL REFERENCES term (id),
-        time_ms  INTEGER NOT NULL,
-        flow     INTEGER NOT NULL REFERENCES flow (key),
-        PRIMARY KEY (term, time_ms, flow)
-    ) WITHOUT ROWID, STRICT;
 
     CREATE TABLE payload (
         flow  INTEGER NOT NULL REFERENCES flow (key),

@@ -49,7 +49,7 @@ fn opening(id: FlowId) -> FlowOpening {
         format: Some("first-party-events".into()),
         credentials: Vec::new(),
         findings: Vec::new(),
-        fields: Vec::new(),
+        fields: Vec::new().into(),
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
@@ -121,7 +121,7 @@ fn a_flow_comes_back_as_it_was_written() {
     let writer = run.writer();
     let mut written = opening(writer.next_id());
     written.findings = vec![finding("account.email", "pii.contact"); 20];
-    written.fields = vec![CapturedField { path: "json:a".into(), value: "b***".into() }];
+    written.fields = vec![CapturedField { path: "json:a".into(), value: "b***".into() }].into();
     written.fields_left_out = 3;
     written.body = Some(bytes::Bytes::from_static(b"\x28\xb5\x2f\xfd not really zstd"));
     written.news = vec!["path".into()];
@@ -165,6 +165,20 @@ fn an_opening_is_in_the_store_when_open_returns() {
     assert!(reader.flow(id).unwrap().unwrap().closing.is_none());
     flow.close(closing(Outcome::Forwarded));
     finish(run);
+}
+
+#[test]
+fn a_closing_is_written_soon_though_nothing_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = begin(folder.path());
+    let id = write(&run.writer(), Outcome::Forwarded, |_| {});
+    let reader = Reader::open(folder.path()).unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while reader.flow(id).unwrap().unwrap().closing.is_none() {
+        assert!(Instant::now() < deadline, "the closing was never written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -269,7 +283,7 @@ fn flows_are_listed_without_their_payload() {
     let folder = tempfile::tempdir().unwrap();
     let run = begin(folder.path());
     write(&run.writer(), Outcome::Forwarded, |flow| {
-        flow.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }];
+        flow.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }].into();
     });
     finish(run);
 
@@ -362,7 +376,7 @@ fn what_nobody_waits_for_is_kept_small() {
     let writer = run.writer();
     let mut large = opening(writer.next_id());
     large.path = "/é".repeat(100_000).into();
-    large.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }];
+    large.fields = vec![CapturedField { path: "json:a".into(), value: "1".into() }].into();
     let id = large.id;
 
     writer.open_unwaited(large).close(closing(Outcome::Forwarded));
@@ -431,6 +445,20 @@ fn a_newer_schema_is_refused_and_left_alone() {
 
     assert!(matches!(write, AuditError::NewerSchema { found: 99, .. }), "{write}");
     assert!(matches!(read, AuditError::NewerSchema { found: 99, .. }), "{read}");
+}
+
+#[test]
+fn an_older_schema_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    finish(begin(folder.path()));
+    let database = folder.path().join("audit.db");
+    rusqlite::Connection::open(&database).unwrap().pragma_update(None, "user_version", 2).unwrap();
+
+    let write = Store::open(folder.path(), Options::default()).unwrap_err();
+    let read = Reader::open(folder.path()).unwrap_err();
+
+    assert!(matches!(write, AuditError::OlderSchema { found: 2, .. }), "{write}");
+    assert!(matches!(read, AuditError::OlderSchema { found: 2, .. }), "{read}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
         AuditError, files,
         rows::{self, Interner, OpeningRow},
     },
-    model::{FlowClosing, FlowId, FlowOpening, Outcome, RunClosing, RunId},
+    model::{CapturedFields, FlowClosing, FlowId, FlowOpening, Outcome, RunClosing, RunId},
 };
 
 /// Records the flows of one run. Cheap to clone.
@@ -278,7 +278,7 @@ struct WriterThread {
     finishing: Vec<Command>,
     /// Records that nobody waits for and that are not written yet, oldest first. Bounded by [`UNWAITED`].
     backlog: VecDeque<Command>,
-    /// When to try the backlog again although nothing new came.
+    /// When to write the backlog although nothing new came that someone waits for.
     next_try: Option<Instant>,
     /// Whether something was written since the log was last folded into the database.
     to_checkpoint: bool,
@@ -302,6 +302,10 @@ impl WriterThread {
                     Err(_) => break,
                 }
             }
+            if self.may_linger() {
+                self.next_try.get_or_insert_with(|| Instant::now() + LINGER);
+                continue;
+            }
             self.write_some();
             if !self.finishing.is_empty() {
                 self.finish();
@@ -319,6 +323,12 @@ impl WriterThread {
             command if command.is_unwaited() => self.backlog.push_back(command),
             command => self.waiting.push(command),
         }
+    }
+
+    /// Whether what there is may wait for company: a closing goes with the next opening, and spares a commit.
+    fn may_linger(&self) -> bool {
+        let is_due = self.next_try.is_some_and(|next_try| next_try <= Instant::now());
+        self.waiting.is_empty() && self.finishing.is_empty() && self.backlog.len() < BATCH && !is_due
     }
 
     /// Writes everyone who waits, and as much of the backlog as fits. Openings that someone waits for come first:
@@ -455,7 +465,7 @@ impl WriterThread {
 fn slim(opening: &mut FlowOpening) {
     let fields = u32::try_from(opening.fields.len()).unwrap_or(u32::MAX);
     opening.fields_left_out = opening.fields_left_out.saturating_add(fields);
-    opening.fields = Vec::new();
+    opening.fields = CapturedFields::default();
     opening.body = None;
     let texts = [
         &mut opening.authority,
@@ -483,6 +493,9 @@ const TEXT_BYTES: usize = 1024;
 
 /// Most commands in one transaction: a few milliseconds of writing.
 const BATCH: usize = 4096;
+
+/// How long records that nobody waits for may wait for others. Too short for a person who looks at the log.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// How soon to try again what could not be written.
 const RETRY: Duration = Duration::from_millis(500);

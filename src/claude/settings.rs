@@ -162,14 +162,16 @@ mod tests {
         let places = SettingsPlaces {
             platform: Platform::Linux,
             client_folder: Path::new("/home/jo/.claude"),
-            project: Path::new("/work"),
+            project: Path::new("/srv/app"),
         };
         let read = |path: &Path| match path.to_str() {
             Some("/etc/claude-code/managed-settings.json") => Ok(r#"{"env":{"A":"managed"}}"#.to_owned()),
-            Some("/work/.claude/settings.local.json") => {
+            Some("/srv/app/.claude/settings.local.json") => {
                 Ok(r#"{"env":{"A":"local","B":"local"}}"#.to_owned())
             }
-            Some("/work/.claude/settings.json") => Ok(r#"{"env":{"B":"project","C":"project"}}"#.to_owned()),
+            Some("/srv/app/.claude/settings.json") => {
+                Ok(r#"{"env":{"B":"project","C":"project"}}"#.to_owned())
+            }
             Some("/home/jo/.claude/settings.json") => Ok(r#"{"env":{"C":"user","D":"user"}}"#.to_owned()),
             _ => Err(io::ErrorKind::NotFound.into()),
         };

@@ -270,7 +270,7 @@ fn record(number: u32) -> FlowRecord {
             not_inspected: None,
             format: Some("statsig".into()),
             findings: Vec::new(),
-            fields: vec![field("statsig:a", "b***"), field("statsig:c", "1")],
+            fields: vec![field("statsig:a", "b***"), field("statsig:c", "1")].into(),
             fields_left_out: 0,
             body: None,
             credentials: Vec::new(),
@@ -305,7 +305,7 @@ fn what_we_write_we_read() {
     let mut tunnel = record(3);
     tunnel.opening.kind = FlowKind::Tunnel;
     (tunnel.opening.method, tunnel.opening.path) = ("CONNECT".into(), "".into());
-    (tunnel.opening.fields, tunnel.closing) = (Vec::new(), None);
+    (tunnel.opening.fields, tunnel.closing) = (Vec::new().into(), None);
     let text = written(&[record(1), full, tunnel]);
 
     let (entries, result) = read_all(text.as_bytes());
@@ -325,7 +325,7 @@ fn what_we_write_we_read() {
 fn header_fields_come_back_and_are_no_part_of_the_body() {
     let kind = "application/grpc+proto";
     let mut masked = record(1);
-    masked.opening.fields = vec![
+    let fields = vec![
         field("path:0", "v1"),
         field("query:st", "x"),
         field("header:content-type", kind),
@@ -333,10 +333,11 @@ fn header_fields_come_back_and_are_no_part_of_the_body() {
         field("header:cookie/a", "b"),
         field("statsig:a", "b***"),
     ];
+    masked.opening.fields = fields.clone().into();
     let mut full = masked.clone();
     full.opening.body = Some(bytes::Bytes::from_static(b"\0\0\0\0\x01\xff"));
     let mut bodiless = masked.clone();
-    bodiless.opening.fields.pop();
+    bodiless.opening.fields = fields[..fields.len() - 1].to_vec().into();
     bodiless.opening.request_bytes = 0;
     let text = written(&[masked, full, bodiless]);
 

@@ -115,11 +115,11 @@ fn entry(flow: &FlowRecord) -> Value {
 }
 
 /// The header fields as far as they were kept. What speaks of a body that is not here is left out.
-fn headers(flow: &FlowRecord) -> impl Iterator<Item = (String, &str)> {
+fn headers(flow: &FlowRecord) -> impl Iterator<Item = (String, Box<str>)> {
     let is_whole = flow.opening.body.is_some();
     let fields = flow.opening.fields.iter().filter_map(|field| {
         let name = field.path.strip_prefix("header:").filter(|name| !name.contains('/'))?;
-        Some((name.replace("~0", "~"), &*field.value))
+        Some((name.replace("~0", "~"), field.value))
     });
     fields.filter(move |(name, _)| is_whole || !ABOUT_THE_BODY.contains(&name.as_str()))
 }
@@ -137,7 +137,7 @@ fn post_data(flow: &FlowRecord) -> Option<(Value, &'static str)> {
     if let Some(body) = opening.body.as_ref().filter(|body| !body.is_empty()) {
         let held = "the body is what was sent, its content coding included";
         let named = headers(flow).find(|(name, _)| name == "content-type").map(|(_, value)| value);
-        let mime_type = named.unwrap_or_else(|| mime_type(body));
+        let mime_type = named.unwrap_or_else(|| mime_type(body).into());
         let data = match std::str::from_utf8(body) {
             Ok(text) => json!({ "mimeType": mime_type, "params": [], "text": text, "comment": held }),
             Err(_) => json!({

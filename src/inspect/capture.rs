@@ -1,7 +1,7 @@
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use crate::{
-    model::{CapturedField, Document, Field, ParseWordError},
+    model::{Document, Field, ParseWordError, PathWriter},
     rules::Hit,
 };
 
@@ -28,37 +28,45 @@ const FIELD_LIMIT: usize = 20_000;
 const VALUE_LIMIT: usize = 2_000;
 
 impl Capture {
-    /// The decoded fields as they may be kept, and how many were left out because there were too many.
+    /// Gives `keep` path and value of each decoded field as they may be kept; returns how many were left out because
+    /// there were too many.
     ///
-    /// `mask` gives what stands for a hit's value.
-    pub(super) fn fields(
+    /// `mask` says what stands for the value of a hit, which is named by its place in `hits`.
+    pub(super) fn fields<'m>(
         self,
         document: &Document,
         hits: &[Hit],
-        mask: impl Fn(&Hit, &[u8]) -> Box<str>,
-    ) -> (Vec<CapturedField>, u32) {
+        mask: impl Fn(usize) -> Cow<'m, str>,
+        mut keep: impl FnMut(&str, &str),
+    ) -> u32 {
         if self == Self::None {
-            return (Vec::new(), 0);
+            return 0;
         }
         let opened = Opened::of(document);
-        let mut by_field: Vec<&Hit> = hits.iter().collect();
-        by_field.sort_by_key(|hit| (hit.node, hit.text, hit.range.start));
-        let mut fields = Vec::new();
+        let mut by_field: Vec<usize> = (0..hits.len()).collect();
+        by_field.sort_unstable_by_key(|at| (hits[*at].node, hits[*at].text, hits[*at].range.start, *at));
+        let mut paths = PathWriter::new(document);
+        let mut next = 0;
+        let mut kept = 0;
         let mut left_out = 0;
         // The value of an opened container is shown by what was found inside it.
         for field in document.leaves().filter(|field| !opened.contains(*field)) {
-            if fields.len() == FIELD_LIMIT {
+            if kept == FIELD_LIMIT {
                 left_out += 1;
                 continue;
             }
-            let first = by_field.partition_point(|hit| hit.node < field.id());
-            let own = by_field[first..].iter().take_while(|hit| hit.node == field.id());
-            fields.push(CapturedField {
-                path: field.path().as_str().into(),
-                value: masked_value(document, field, own.copied(), &mask),
-            });
+            kept += 1;
+            while by_field.get(next).is_some_and(|at| hits[*at].node < field.id()) {
+                next += 1;
+            }
+            let first = next;
+            while by_field.get(next).is_some_and(|at| hits[*at].node == field.id()) {
+                next += 1;
+            }
+            let own = by_field[first..next].iter().map(|at| (&hits[*at], *at));
+            keep(paths.path(field), &masked_value(document, field, own, &mask));
         }
-        (fields, left_out)
+        left_out
     }
 }
 
@@ -81,21 +89,27 @@ impl Opened {
     }
 }
 
-fn masked_value<'h>(
-    document: &Document,
-    field: Field<'_>,
-    hits: impl Iterator<Item = &'h Hit>,
-    mask: impl Fn(&Hit, &[u8]) -> Box<str>,
-) -> Box<str> {
+fn masked_value<'d, 'm>(
+    document: &'d Document,
+    field: Field<'d>,
+    hits: impl Iterator<Item = (&'d Hit, usize)>,
+    mask: impl Fn(usize) -> Cow<'m, str>,
+) -> Cow<'d, str>
+where
+    'm: 'd,
+{
+    let mut hits = hits.peekable();
+    if hits.peek().is_none() {
+        return cut(field.display());
+    }
     let (text, whole) = document.plain(field.id()).unwrap_or((field.text(), field.span()));
+    let bytes = document.text(text);
     let mut masked = String::new();
     let mut at = whole.start;
-    let mut found = false;
-    for hit in hits {
-        found = true;
+    while let Some((hit, index)) = hits.next() {
         if hit.text != text || !within(&hit.range, &whole) {
             // Found in another form of this value, so that its place here is not known: nothing of it may be shown.
-            return mask(hit, &document.text(hit.text)[hit.range.clone()]);
+            return mask(index);
         }
         if hit.range.end <= at {
             continue;
@@ -105,26 +119,25 @@ fn masked_value<'h>(
             at = hit.range.end;
             continue;
         }
-        masked.push_str(&String::from_utf8_lossy(&document.text(text)[at..hit.range.start]));
-        masked.push_str(&mask(hit, &document.text(text)[hit.range.clone()]));
+        if hit.range == whole && hits.peek().is_none() {
+            return cut(mask(index));
+        }
+        masked.push_str(&String::from_utf8_lossy(&bytes[at..hit.range.start]));
+        masked.push_str(&mask(index));
         at = hit.range.end;
     }
-    if !found {
-        return cut(&field.display());
-    }
-    masked.push_str(&String::from_utf8_lossy(&document.text(text)[at..whole.end]));
-    cut(&masked)
+    masked.push_str(&String::from_utf8_lossy(&bytes[at..whole.end]));
+    cut(masked.into())
 }
 
 fn within(inner: &Range<usize>, outer: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-fn cut(value: &str) -> Box<str> {
-    let start = super::walk::cut(value, VALUE_LIMIT);
+fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
+    let start = super::walk::cut(&value, VALUE_LIMIT);
     if start.len() == value.len() {
-        value.into()
-    } else {
-        format!("{start}… ({} bytes)", value.len()).into()
+        return value;
     }
+    format!("{start}… ({} bytes)", value.len()).into()
 }

@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 
-use crate::model::{Document, Field, FieldKind, FingerprintKey, PathPattern, SentCredential, TextId};
+use crate::model::{
+    Document, Field, FieldKind, FingerprintKey, PathPattern, PathWriter, SentCredential, TextId,
+};
 
 /// Stands for a credential's value.
 pub(super) const MASK: &str = "***";
@@ -42,13 +44,17 @@ pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<(Vec<u8>
     let mut masked = Vec::new();
     let mut credentials = Vec::new();
     let mut at = 0;
+    let mut paths = PathWriter::new(document);
     for field in document.fields_in(TextId::BODY) {
-        if field.kind().is_branch() || field.span().is_empty() || !is_credential(document, field) {
+        if field.kind().is_branch()
+            || field.span().is_empty()
+            || !is_credential(document, field, paths.path(field))
+        {
             continue;
         }
         let plain = field.plain();
         credentials.push(SentCredential {
-            path: field.path(),
+            path: paths.field_path(field),
             fingerprint: key.fingerprint(&plain[scheme_length(plain)..]),
         });
         masked.extend_from_slice(&body[at..field.span().start]);
@@ -62,14 +68,13 @@ pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<(Vec<u8>
     Some((masked, credentials))
 }
 
-fn is_credential(document: &Document, field: Field<'_>) -> bool {
+fn is_credential(document: &Document, field: Field<'_>, path: &str) -> bool {
     if document.prefix() == "path" {
         let path = String::from_utf8_lossy(document.text(TextId::BODY));
         let is_last = document.text(TextId::BODY)[field.span().end..].iter().all(|byte| *byte == b'/');
         return is_last && PATH_PATTERNS.iter().any(|it| it.matches_segments_of(path.trim_matches('/')));
     }
-    let path = field.path();
-    let name = path.as_str().to_lowercase();
+    let name = path.to_lowercase();
     if PATTERNS.iter().any(|pattern| pattern.matches(&name)) {
         return true;
     }

@@ -1,12 +1,12 @@
 //! The head of a request: path, query and header fields, looked at like a body.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use http::HeaderMap;
 
 use crate::{
     model::{
-        CapturedField, DestinationId, Document, Field, Finding, NodeId, NotInspected, RequestHead,
+        CapturedFields, DestinationId, Document, Field, Finding, NodeId, NotInspected, RequestHead,
         SentCredential, TextId,
     },
     payload,
@@ -93,8 +93,8 @@ impl Head {
     /// What rules found. Spans count from the start of the field's value.
     pub(super) fn findings(&self, inspector: &Inspector) -> Vec<Finding> {
         let findings = |part: &Part| -> Vec<Finding> {
-            let placed = part.hits.iter().map(|hit| {
-                let finding = walk::finding(inspector, &part.document, hit);
+            let found = walk::findings(inspector, &part.document, &part.hits);
+            let placed = found.into_iter().zip(&part.hits).map(|(finding, hit)| {
                 let start = outermost(part.document.field(hit.node)).span().start as u32;
                 let Range { start: from, end: to } = finding.span;
                 Finding { span: from.saturating_sub(start)..to.saturating_sub(start), ..finding }
@@ -110,24 +110,26 @@ impl Head {
     }
 
     /// The fields as they may be kept.
-    pub(super) fn fields(&self, inspector: &Inspector) -> Vec<CapturedField> {
-        let capture = inspector.options.capture;
+    pub(super) fn fields(&self, inspector: &Inspector) -> CapturedFields {
         let mut sent = self.credentials.iter();
-        let mut kept = Vec::new();
-        for part in self.parts() {
-            let (fields, _) =
-                capture.fields(&part.document, &part.hits, |hit, value| walk::preview(inspector, hit, value));
-            kept.extend(fields);
-        }
-        for field in &mut kept {
-            if &*field.value == credential::MASK
-                && let Some(sent) = sent
-                    .clone()
-                    .position(|sent| *sent.path.as_str() == *field.path)
-                    .and_then(|at| sent.nth(at))
+        let mut kept = CapturedFields::default();
+        let mut keep = |path: &str, value: &str| {
+            if value == credential::MASK
+                && let Some(sent) =
+                    sent.clone().position(|sent| sent.path.as_str() == path).and_then(|at| sent.nth(at))
             {
-                field.value = format!("{} (fingerprint {})", credential::MASK, sent.fingerprint).into();
+                kept.push(path, &format!("{} (fingerprint {})", credential::MASK, sent.fingerprint));
+            } else {
+                kept.push(path, value);
             }
+        };
+        for part in self.parts() {
+            let mask = |at: usize| {
+                let hit: &Hit = &part.hits[at];
+                let value = &part.document.text(hit.text)[hit.range.clone()];
+                Cow::Owned(String::from(walk::preview(inspector, hit, value)))
+            };
+            inspector.options.capture.fields(&part.document, &part.hits, mask, &mut keep);
         }
         kept
     }

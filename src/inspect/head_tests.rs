@@ -143,7 +143,7 @@ fn a_credential_is_a_field_with_its_fingerprint() {
         .fields
         .iter()
         .filter(|field| &*field.path == "header:x-api-key")
-        .map(|field| &*field.value)
+        .map(|field| String::from(field.value))
         .collect();
     let wanted: Vec<_> =
         opening.credentials.iter().map(|sent| format!("*** (fingerprint {})", sent.fingerprint)).collect();

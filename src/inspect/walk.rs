@@ -1,13 +1,13 @@
-use std::{cell::RefCell, ops::Range};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap, ops::Range};
 
 use http::{Method, Version};
 
 use crate::{
     encoding,
     model::{
-        Action, CapturedBody, CapturedRequest, Decision, Destination, DestinationId, DestinationKind,
-        Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NodeId, NotInspected, RequestHead,
-        TextId,
+        Action, CapturedBody, CapturedFields, CapturedRequest, Decision, Destination, DestinationId,
+        DestinationKind, Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NodeId, NotInspected,
+        PathWriter, RequestHead, TextId,
     },
     payload::{self, PayloadFormat},
     policy::Question,
@@ -117,7 +117,7 @@ impl<'i> Decoded<'i> {
         let mut hits = Vec::new();
         if let Some(document) = &self.document {
             hits = scan(inspector, document, &destination.id);
-            findings.extend(hits.iter().map(|hit| finding(inspector, document, hit)));
+            findings.extend(self::findings(inspector, document, &hits));
         }
         self.not_inspected = self.not_inspected.or(head.gap());
         Scanned { decoded: self, head, hits, findings }
@@ -153,12 +153,12 @@ impl Decided<'_> {
         };
         let mut fields = head.fields(inspector);
         let mut fields_left_out = 0;
+        let of_body = &findings[findings.len() - hits.len()..];
         let news = inspector.known.in_request(&request.head, &destination, decoded.document.as_ref(), &hits);
         if let Some(document) = &decoded.document {
-            let mask = |hit: &Hit, value: &[u8]| preview(inspector, hit, value);
-            let (in_body, left_out) = inspector.options.capture.fields(document, &hits, mask);
-            fields.extend(in_body);
-            fields_left_out = left_out;
+            let mask = |at: usize| Cow::Borrowed(&*of_body[at].preview);
+            let keep = |path: &str, value: &str| fields.push(path, value);
+            fields_left_out = inspector.options.capture.fields(document, &hits, mask, keep);
         }
         let opening = FlowOpening {
             news,
@@ -204,7 +204,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         format: None,
         credentials: Vec::new(),
         findings: Vec::new(),
-        fields: Vec::new(),
+        fields: CapturedFields::default(),
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
@@ -248,21 +248,31 @@ pub(super) fn gap(document: &Document) -> Option<NotInspected> {
     document.gaps().iter().find(hides).map(|(_, reason)| *reason)
 }
 
-pub(super) fn finding(inspector: &Inspector, document: &Document, hit: &Hit) -> Finding {
-    let rule = &inspector.rules.rules()[hit.rule];
-    let value = &document.text(hit.text)[hit.range.clone()];
-    let Range { start, end } = document.body_span(hit.text, hit.range.clone());
-    Finding {
-        rule: rule.id.clone(),
-        category: rule.category.clone(),
-        severity: rule.severity,
-        confidence: hit.confidence,
-        path: document.field(hit.node).path(),
-        span: start as u32..end as u32,
-        length: value.len() as u32,
-        fingerprint: inspector.key.fingerprint(value),
-        preview: preview(inspector, hit, value),
-    }
+/// What is kept of hits: for each hit a finding, in the same order.
+pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
+    let mut paths = PathWriter::new(document);
+    // The same few values stand in every event of a batch, and hashing them is most of the work.
+    let mut seen: HashMap<(usize, &[u8]), (Fingerprint, Box<str>)> = HashMap::new();
+    let finding = |hit: &Hit| {
+        let rule = &inspector.rules.rules()[hit.rule];
+        let value = &document.text(hit.text)[hit.range.clone()];
+        let (fingerprint, preview) = seen
+            .entry((hit.rule, value))
+            .or_insert_with(|| (inspector.key.fingerprint(value), rules::preview(rule, value)));
+        let Range { start, end } = document.body_span(hit.text, hit.range.clone());
+        Finding {
+            rule: rule.id.clone(),
+            category: rule.category.clone(),
+            severity: rule.severity,
+            confidence: hit.confidence,
+            path: paths.field_path(document.field(hit.node)),
+            span: start as u32..end as u32,
+            length: value.len() as u32,
+            fingerprint: *fingerprint,
+            preview: preview.clone(),
+        }
+    };
+    hits.iter().map(finding).collect()
 }
 
 pub(super) fn preview(inspector: &Inspector, hit: &Hit, value: &[u8]) -> Box<str> {

@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt::Write as _, ops::Range};
 
 use bytes::Bytes;
 
-use crate::model::{FieldPath, NotInspected};
+use crate::model::{FieldPath, NotInspected, path_writer::path_of};
 
 /// One text of a document: 0 is the body itself, the others were opened out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -505,46 +505,9 @@ impl<'d> Field<'d> {
         }
     }
 
-    /// Its path: `prefix:a/0/b`.
+    /// Its path: `prefix:a/0/b`. Of many fields, a [`PathWriter`](crate::model::PathWriter) writes them quicker.
     pub fn path(self) -> FieldPath {
-        let mut chain = Vec::with_capacity(8);
-        let mut current = Some(self);
-        while let Some(field) = current {
-            chain.push(field);
-            current = field.parent();
-        }
-        let mut path = String::with_capacity(64);
-        path.push_str(self.document.prefix);
-        path.push(':');
-        let mut is_first = true;
-        for field in chain.into_iter().rev() {
-            if matches!(field.name(), Name::Static("")) {
-                continue;
-            }
-            // Not by the path's length: a key may be empty.
-            if !is_first {
-                path.push('/');
-            }
-            is_first = false;
-            match field.name() {
-                Name::Index(index) => _ = write!(path, "{index}"),
-                Name::FieldNumber(number) => _ = write!(path, "#{number}"),
-                _ => push_segment(&mut path, &field.last_segment().unwrap_or_default()),
-            }
-        }
-        FieldPath::from_raw(path)
-    }
-}
-
-/// Writes a segment so that it holds no separator, and nothing that moves a terminal's cursor.
-fn push_segment(path: &mut String, segment: &[u8]) {
-    for char in String::from_utf8_lossy(segment).chars() {
-        match char {
-            '~' => path.push_str("~0"),
-            '/' => path.push_str("~1"),
-            char if char.is_control() => _ = write!(path, "{}", char.escape_unicode()),
-            char => path.push(char),
-        }
+        path_of(self.document.prefix, self)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod authority_pattern;
+mod captured;
 mod connect_to;
 mod decision;
 mod destination;
@@ -10,6 +11,7 @@ mod finding;
 mod fingerprint;
 mod id;
 mod path;
+mod path_writer;
 mod record;
 mod request;
 mod secret;
@@ -17,6 +19,8 @@ mod size;
 
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
+pub use captured::{CapturedField, CapturedFields};
+pub(crate) use captured::{push_number, push_text, shared_prefix, take_number, take_text};
 pub use connect_to::{ConnectTo, ConnectToError};
 pub(crate) use decision::words;
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
@@ -28,9 +32,9 @@ pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use id::{FlowId, IdError, RunId};
 pub use path::{FieldPath, PathPattern, PatternError};
+pub use path_writer::PathWriter;
 pub use record::{
-    CapturedField, FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord,
-    SentCredential,
+    FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
 };
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;

@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn depth_makes_no_difference() {
+        for depth in [0, 1, 22, 23, 24, 25, 200] {
+            let path = format!("json:{}x", "a/".repeat(depth));
+
+            assert!(matches("**/x", &path), "{depth}");
+            assert!(!matches("**/y", &path), "{depth}");
+        }
+    }
+
+    #[test]
     fn a_prefix_limits_to_one_format() {
         assert!(matches("sentry:**/user/email", "sentry:items/0/event/user/email"));
         assert!(!matches("sentry:**/user/email", "otlp:user/email"));

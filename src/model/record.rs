@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Action, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId, NotInspected, Outcome,
-    ParseWordError, RunId,
+    Action, CapturedFields, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId,
+    NotInspected, Outcome, ParseWordError, RunId,
 };
 
 crate::model::decision::words! {
@@ -13,15 +13,6 @@ crate::model::decision::words! {
         /// A tunnel whose bytes were passed through unread.
         Tunnel = "tunnel",
     }
-}
-
-/// A decoded field as it may be kept: findings in it are masked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CapturedField {
-    /// The field's path.
-    pub path: Box<str>,
-    /// Its value with every finding masked, cut at a limit.
-    pub value: Box<str>,
 }
 
 /// A credential that was sent: where, and a keyed hash of it. Its value is in no record.
@@ -77,7 +68,7 @@ pub struct FlowOpening {
     /// What the rules found, in order of place.
     pub findings: Vec<Finding>,
     /// The decoded fields, masked; empty unless payload capture is on.
-    pub fields: Vec<CapturedField>,
+    pub fields: CapturedFields,
     /// How many decoded fields were left out of `fields` because there were too many.
     pub fields_left_out: u32,
     /// The body as it was sent, content coding included; only with full payload capture.

@@ -45,7 +45,7 @@ pub fn flow(flow: &FlowRecord) -> Value {
 /// One flow with its decoded fields, as `plainsight show --json` prints it.
 pub fn flow_with_fields(flow: &FlowRecord) -> Value {
     let mut value = self::flow(flow);
-    let field = |field: &CapturedField| json!({ "path": field.path, "value": field.value });
+    let field = |field: CapturedField| json!({ "path": field.path, "value": field.value });
     value["fields"] = flow.opening.fields.iter().map(field).collect();
     value["fields_left_out"] = flow.opening.fields_left_out.into();
     value

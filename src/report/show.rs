@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     model::{ByteSize, CapturedField, Finding, FlowRecord, Severity},
@@ -86,8 +86,7 @@ impl Page<'_> {
         let ink = worst.map_or(Ink::Plain, Ink::of);
         let content = if by_severity.is_empty() { "none".to_owned() } else { by_severity.join(", ") };
         self.entry("findings", ink, &content);
-        let shown: std::collections::HashSet<&str> =
-            flow.opening.fields.iter().map(|field| &*field.path).collect();
+        let shown: HashSet<Box<str>> = flow.opening.fields.iter().map(|field| field.path).collect();
         let elsewhere: Vec<&Finding> =
             findings.iter().filter(|finding| !shown.contains(finding.path.as_str())).collect();
         if elsewhere.is_empty() {
@@ -103,7 +102,7 @@ impl Page<'_> {
     }
 
     fn fields(&mut self, flow: &FlowRecord) {
-        let fields = &flow.opening.fields;
+        let fields: Vec<CapturedField> = flow.opening.fields.iter().collect();
         if fields.is_empty() {
             return;
         }
@@ -229,7 +228,7 @@ const ELSEWHERE: usize = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::testing;
+    use crate::{model::CapturedFields, report::testing};
     use unicode_width::UnicodeWidthStr;
 
     #[test]
@@ -242,7 +241,7 @@ mod tests {
     #[test]
     fn findings_are_listed_when_no_fields_were_kept() {
         let mut flow = testing::events();
-        flow.opening.fields.clear();
+        flow.opening.fields = CapturedFields::default();
 
         let page = show(&flow, &testing::view(100));
 
@@ -263,7 +262,7 @@ mod tests {
             [format!("{deep}x"), format!("{deep}y"), format!("json:{hostile}"), "json".into(), "".into()]
         {
             flow.opening.findings.push(testing::finding(&hostile, "pii", Severity::High, &path, "v"));
-            flow.opening.fields.push(CapturedField { path: path.into(), value: hostile.clone().into() });
+            flow.opening.fields.push(&path, &hostile);
         }
 
         for width in 40..=200 {

@@ -4,9 +4,9 @@ use jiff::tz::TimeZone;
 
 use crate::{
     model::{
-        Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding,
-        FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome,
-        RuleId, RunId, Severity,
+        Action, CapturedField, CapturedFields, Confidence, DestinationId, DestinationKind, FieldPath,
+        Finding, FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected,
+        Outcome, RuleId, RunId, Severity,
     },
     report::View,
 };
@@ -38,7 +38,7 @@ pub(super) fn record(number: u32, destination: &str, kind: DestinationKind, path
             format: Some(destination.into()),
             credentials: Vec::new(),
             findings: Vec::new(),
-            fields: Vec::new(),
+            fields: CapturedFields::default(),
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
@@ -82,14 +82,14 @@ pub(super) fn events() -> FlowRecord {
         finding("account.credential", "secret.token", Severity::Critical, "header:x-api-key", "key"),
     ];
     let field = |path: &str, value: &str| CapturedField { path: path.into(), value: value.into() };
-    flow.opening.fields = vec![
+    flow.opening.fields = CapturedFields::from(vec![
         field("first-party-events:events/0/event_type", "ClaudeCodeInternalEvent"),
         field("first-party-events:events/0/event_data/event_name", "tengu_init"),
         field(email, "b***@e***.example"),
         field("first-party-events:events/0/event_data/additional_metadata/!base64/!json/model", "opus"),
         field(device, "4f1c…"),
         field("first-party-events:events/1/event_type", "GrowthbookExperimentEvent"),
-    ];
+    ]);
     flow
 }
 

@@ -98,7 +98,7 @@ impl Inspection for FakeInspection {
             format: None,
             credentials: Vec::new(),
             findings: Vec::new(),
-            fields: Vec::new(),
+            fields: Vec::new().into(),
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
