@@ -252,7 +252,7 @@ pub(super) fn gap(document: &Document) -> Option<NotInspected> {
 pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
     let mut paths = PathWriter::new(document);
     // The same few values stand in every event of a batch, and hashing them is most of the work.
-    let mut seen: HashMap<(usize, &[u8]), (Fingerprint, Box<str>)> = HashMap::new();
+    let mut seen: HashMap<_, (Fingerprint, Box<str>)> = HashMap::new();
     let finding = |hit: &Hit| {
         let rule = &inspector.rules.rules()[hit.rule];
         let value = &document.text(hit.text)[hit.range.clone()];

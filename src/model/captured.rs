@@ -133,8 +133,16 @@ impl Unpacking<'_> {
 
 /// How many bytes two texts begin with alike, whole characters only.
 pub(crate) fn shared_prefix(one: &str, other: &str) -> usize {
-    let alike = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
-    one.floor_char_boundary(alike)
+    let (mut rest, mut others) = (one.as_bytes(), other.as_bytes());
+    // Eight at a time: paths are long, and mostly alike.
+    while let (Some((first, behind)), Some((other, others_behind))) =
+        (rest.split_first_chunk::<8>(), others.split_first_chunk::<8>())
+        && first == other
+    {
+        (rest, others) = (behind, others_behind);
+    }
+    let last = rest.iter().zip(others).take_while(|(one, other)| one == other).count();
+    one.floor_char_boundary(one.len() - rest.len() + last)
 }
 
 /// Appends a number as LEB128.
@@ -199,6 +207,18 @@ mod tests {
         assert_eq!(packed.len(), 5);
         assert_eq!(read, packed);
         assert_eq!(Vec::from(read), fields);
+    }
+
+    #[test]
+    fn a_shared_prefix_ends_where_texts_differ() {
+        let text = "json:events/0/é/event_data";
+        for (end, char) in text.char_indices() {
+            let other = format!("{}è", &text[..end]);
+
+            assert_eq!(shared_prefix(text, &other), end, "{char}");
+            assert_eq!(shared_prefix(&other, text), end, "{char}");
+            assert_eq!(shared_prefix(text, &text[..end]), end, "{char}");
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn push_name(path: &mut String, field: Field<'_>, after_segment: bool) -> bool {
         path.push('/');
     }
     match field.name() {
+        Name::Index(index @ 0..10) => path.push(char::from(b'0' + index as u8)),
         Name::Index(index) => _ = write!(path, "{index}"),
         Name::FieldNumber(number) => _ = write!(path, "#{number}"),
         _ => push_segment(path, &field.last_segment().unwrap_or_default()),
@@ -102,8 +103,9 @@ fn push_name(path: &mut String, field: Field<'_>, after_segment: bool) -> bool {
 
 /// Writes a segment so that it holds no separator, and nothing that moves a terminal's cursor.
 fn push_segment(path: &mut String, segment: &[u8]) {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'}') && *byte != b'/';
-    if segment.iter().all(is_plain)
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'}') && byte != b'/';
+    // To the end in any case: without a way out, many bytes are looked at at once.
+    if segment.iter().fold(true, |plain, byte| plain & is_plain(*byte))
         && let Ok(segment) = std::str::from_utf8(segment)
     {
         path.push_str(segment);
