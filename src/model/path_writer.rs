@@ -126,30 +126,3 @@ const PATH_BYTES: usize = 128;
 
 /// Most fields stand less deep than this.
 const DEPTH: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::NodeId,
-        payload::{self, Budget, PayloadFormat},
-    };
-
-    #[test]
-    fn paths_are_the_same_in_any_order() {
-        let body = br#"{"a":[{"":1,"b/~c":"{\"d\":[2,{\"e\\u0000\":3}]}"},4],"f":{"g":{}},"h":[[5]]}"#;
-        let document = payload::decode(&PayloadFormat::Json, body.as_slice().into(), &Budget::default());
-        let document = document.unwrap();
-        let ids: Vec<NodeId> = document.fields().map(|field| field.id()).collect();
-        let alone: Vec<FieldPath> = ids.iter().map(|id| document.field(*id).path()).collect();
-        let mut writer = PathWriter::new(&document);
-        // Steps that are prime to the number of fields visit each of them, in many orders.
-        let orders = (1..ids.len()).flat_map(|step| (0..=ids.len()).map(move |at| at * step));
-
-        for at in orders.map(|at| at % ids.len()) {
-            assert_eq!(writer.path(document.field(ids[at])), alone[at].as_str());
-        }
-
-        assert!(alone.iter().any(|path| path.as_str() == "json:a/0/b~1~0c/!json/d/1/e\\u{0}"), "{alone:?}");
-    }
-}
