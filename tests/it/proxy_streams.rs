@@ -115,6 +115,25 @@ async fn a_client_that_leaves_is_recorded_as_gone() {
     assert!(records.iter().all(|record| record.closing().outcome == Outcome::ClientGone), "{records:#?}");
 }
 
+// PITFALLS 6
+#[tokio::test]
+async fn a_value_split_over_two_chunks_is_inspected_whole() {
+    let (_origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let head = "POST /telemetry HTTP/1.1\r\nHost: api.example.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    client.send(format!("{head}9\r\n{{\"m\":\"bob\r\n")).await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(client.ask("f\r\n@corp.example\"}\r\n0\r\n\r\n").await.status, 200);
+
+    let captured = proxy.inspection.captured.lock().unwrap().pop().unwrap();
+    let plainsight::model::CapturedBody::Complete(body) = captured.body else {
+        panic!("{:?}", captured.body)
+    };
+    assert_eq!(&body[..], br#"{"m":"bob@corp.example"}"#);
+}
+
 // The real client ends without waiting for the answer to its last batch.
 #[tokio::test]
 async fn what_arrived_whole_is_sent_on_even_if_the_client_hangs_up() {
