@@ -13,6 +13,7 @@ mod id;
 mod path;
 mod path_writer;
 mod record;
+mod redaction;
 mod request;
 mod secret;
 mod size;
@@ -36,6 +37,7 @@ pub use path_writer::PathWriter;
 pub use record::{
     FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
 };
+pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;

@@ -30,8 +30,7 @@ pub use samples::SampleFailure;
 pub use scan::{Hit, Scratch};
 pub use set::RuleSet;
 pub use spec::{
-    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Place, Redact, Rule, Sample, Scope,
-    Shape, Template, TemplatePart, Variant,
+    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Place, Rule, Sample, Shape, Variant,
 };
 pub use validators::Check;
 

@@ -61,7 +61,7 @@ fn environment(value: &[u8]) -> Option<String> {
 
 /// What a vendor puts in front of every token of a kind: the part of an anchor that the value begins with.
 fn public_prefix<'v>(rule: &Rule, value: &'v [u8]) -> Option<&'v str> {
-    use crate::rules::spec::{Kind, Redact};
+    use crate::{model::Redaction, rules::spec::Kind};
     /// Longer than any vendor's prefix.
     const LONGEST: usize = 16;
     if !rule.category.starts_with("secret") {
@@ -76,7 +76,7 @@ fn public_prefix<'v>(rule: &Rule, value: &'v [u8]) -> Option<&'v str> {
         .map(|anchor| anchor.len())
         .max()?;
     let kept = match rule.redact {
-        Redact::Partial { keep_prefix, .. } => keep_prefix.max(anchor),
+        Redaction::Partial { keep_prefix, .. } => keep_prefix.max(anchor),
         _ => anchor,
     };
     // The secret that follows must be much longer than what is shown of the whole.

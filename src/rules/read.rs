@@ -6,15 +6,12 @@ use regex_automata::{meta::Regex, util::syntax};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
-    model::{Confidence, PathPattern, RuleId, Severity},
+    model::{Confidence, PathPattern, PseudonymScope, Redaction, RuleId, Severity, Template},
     rules::{
         Rule, RuleError, Source,
         finders::Finder,
         required,
-        spec::{
-            Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Redact, Sample, Scope, Shape,
-            Template, Variant,
-        },
+        spec::{Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Sample, Shape, Variant},
         toml_reader::{File, Table},
         validators::Check,
     },
@@ -77,7 +74,20 @@ const SEVERITIES: &[&str] = &["info", "low", "medium", "high", "critical"];
 const CONFIDENCES: &[&str] = &["low", "medium", "high", "certain"];
 const CONTAINERS: &[&str] = &["base64", "json", "percent"];
 const VARIANTS: &[&str] = &["base64", "json", "lower", "percent", "raw"];
-const METHODS: &[&str] = &["ip-prefix", "leaves", "mask", "partial", "pseudonym", "replace", "summary"];
+const SCOPES: &[&str] = &["destination", "install", "run"];
+const METHODS: &[&str] = &[
+    "ip-prefix",
+    "leaves",
+    "mask",
+    "mask-same-length",
+    "null",
+    "partial",
+    "pseudonym",
+    "remove",
+    "replace",
+    "summary",
+    "truncate",
+];
 
 /// Reads one file.
 pub(super) fn read(source: &Source) -> Result<Pack, RuleError> {
@@ -431,16 +441,18 @@ fn read_inside(table: &Table<'_>) -> Result<Option<Inside>, RuleError> {
     }))
 }
 
-fn read_redact(table: &Table<'_>) -> Result<Redact, RuleError> {
+fn read_redact(table: &Table<'_>) -> Result<Redaction, RuleError> {
     let Some(value) = table.get("redact") else { return Err(table.missing("redact")) };
     let method =
         value.get_ref().as_table().and_then(|table| table.get("method")).map(|method| method.get_ref());
     let keys: &[&str] = match method.and_then(DeValue::as_str) {
         Some("ip-prefix") => &["method", "v4", "v6"],
         Some("leaves") => &["each", "method"],
-        Some("mask") => &["keep_first", "keep_last", "method"],
+        Some("mask" | "mask-same-length") => &["keep_first", "keep_last", "method"],
         Some("partial") => &["keep_prefix", "method", "template"],
         Some("pseudonym") => &["keep", "method", "scope", "template"],
+        Some("null" | "remove") => &["method"],
+        Some("truncate") => &["keep", "method"],
         Some("replace" | "summary") => &["method", "template"],
         Some(other) => return Err(table.unknown("redact", "redaction method", other, METHODS)),
         None => return Err(table.bad("redact", "expected a table with a `method`")),
@@ -451,21 +463,27 @@ fn read_redact(table: &Table<'_>) -> Result<Redact, RuleError> {
         Template::parse(text).map_err(|why| redact.bad(key, why))
     };
     Ok(match redact.required_text("method")? {
-        "ip-prefix" => Redact::IpPrefix { v4: bits(&redact, "v4", 32)?, v6: bits(&redact, "v6", 128)? },
-        "leaves" => Redact::Leaves { each: template("each")? },
-        "mask" => Redact::Mask {
+        "ip-prefix" => Redaction::IpPrefix { v4: bits(&redact, "v4", 32)?, v6: bits(&redact, "v6", 128)? },
+        "leaves" => Redaction::Leaves { each: template("each")? },
+        "mask" => Redaction::Mask {
             keep_first: redact.number("keep_first")?.unwrap_or(0),
             keep_last: redact.number("keep_last")?.unwrap_or(0),
         },
-        "partial" => Redact::Partial {
+        "mask-same-length" => Redaction::MaskSameLength {
+            keep_first: redact.number("keep_first")?.unwrap_or(0),
+            keep_last: redact.number("keep_last")?.unwrap_or(0),
+        },
+        "null" => Redaction::Null,
+        "partial" => Redaction::Partial {
             keep_prefix: redact.number("keep_prefix")?.ok_or_else(|| redact.missing("keep_prefix"))?,
             template: template("template")?,
         },
-        "pseudonym" => Redact::Pseudonym {
+        "pseudonym" => Redaction::Pseudonym {
             scope: match redact.text("scope")? {
-                None | Some("install") => Scope::Install,
-                Some("run") => Scope::Run,
-                Some(other) => return Err(redact.unknown("scope", "scope", other, &["install", "run"])),
+                None | Some("install") => PseudonymScope::Install,
+                Some("destination") => PseudonymScope::Destination,
+                Some("run") => PseudonymScope::Run,
+                Some(other) => return Err(redact.unknown("scope", "scope", other, SCOPES)),
             },
             template: match (redact.text("keep")?, redact.has("template")) {
                 (None | Some("none"), true) => template("template")?,
@@ -473,13 +491,17 @@ fn read_redact(table: &Table<'_>) -> Result<Redact, RuleError> {
                 (Some(other), _) => return Err(redact.unknown("keep", "part to keep", other, &["none"])),
             },
         },
-        "replace" => Redact::Replace { template: template("template")? },
-        _ => Redact::Summary { template: template("template")? },
+        "remove" => Redaction::Remove,
+        "replace" => Redaction::Replace { template: template("template")? },
+        "truncate" => {
+            Redaction::Truncate { keep: redact.number("keep")?.ok_or_else(|| redact.missing("keep"))? }
+        }
+        _ => Redaction::Summary { template: template("template")? },
     })
 }
 
 fn default_pseudonym() -> Template {
-    use crate::rules::spec::TemplatePart;
+    use crate::model::TemplatePart;
     Template(vec![TemplatePart::Literal("anon-".into()), TemplatePart::Hash(10)])
 }
 

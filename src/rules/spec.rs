@@ -1,9 +1,9 @@
-use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use regex_automata::meta::Regex;
 
 use crate::{
-    model::{Confidence, PathPattern, RuleId, Severity},
+    model::{Confidence, PathPattern, Redaction, RuleId, Severity},
     rules::{finders::Finder, validators::Check},
 };
 
@@ -66,7 +66,7 @@ pub struct Rule {
     /// What stays readable inside a value that is a container.
     pub inside: Option<Inside>,
     /// How a value is made unreadable.
-    pub redact: Redact,
+    pub redact: Redaction,
     /// Its samples.
     pub samples: Vec<Sample>,
 }
@@ -230,120 +230,6 @@ pub struct Inside {
     pub keep_types: Vec<Box<str>>,
     /// Whether value rules still look at what stays.
     pub value_rules: bool,
-}
-
-/// How a value is made unreadable. Carried out by a later issue; checked now, so that no file needs to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Redact {
-    /// Keeps the network part of an address.
-    IpPrefix {
-        /// Bits kept of an IPv4 address.
-        v4: u8,
-        /// Bits kept of an IPv6 address.
-        v6: u8,
-    },
-    /// Replaces each text inside a container and keeps its shape.
-    Leaves {
-        /// What stands for each.
-        each: Template,
-    },
-    /// Replaces characters by a filler and keeps the ends.
-    Mask {
-        /// Characters kept at the start.
-        keep_first: usize,
-        /// Characters kept at the end.
-        keep_last: usize,
-    },
-    /// Keeps a prefix that names the kind.
-    Partial {
-        /// Bytes kept.
-        keep_prefix: usize,
-        /// What stands for the value.
-        template: Template,
-    },
-    /// The same replacement for the same value, by a keyed hash.
-    Pseudonym {
-        /// Whose key: this installation's (joins work across runs) or this run's.
-        scope: Scope,
-        /// What stands for the value.
-        template: Template,
-    },
-    /// The same replacement for every value.
-    Replace {
-        /// What stands for the value.
-        template: Template,
-    },
-    /// Says how long it was, and nothing else.
-    Summary {
-        /// What stands for the value.
-        template: Template,
-    },
-}
-
-/// Whose key a pseudonym is made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Scope {
-    Install,
-    Run,
-}
-
-/// Replacement text: characters that need no escaping in any format, and placeholders.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(pub Vec<TemplatePart>);
-
-/// A piece of a [`Template`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TemplatePart {
-    /// `{h6}`: so many hex digits of the keyed hash.
-    Hash(usize),
-    /// `{len}`: the value's length in characters.
-    Length,
-    /// Text from `[A-Za-z0-9._-]`.
-    Literal(Box<str>),
-    /// `{prefix}`: what `keep_prefix` keeps.
-    Prefix,
-}
-
-/// Lengths of the hash placeholder: below 4 pseudonyms collide, 16 is all that a fingerprint has.
-const HASH_DIGITS: RangeInclusive<usize> = 4..=16;
-
-impl Template {
-    /// Parses the notation, or says what is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, Box<str>> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            if let Some(after) = rest.strip_prefix('{') {
-                let (name, after) = after.split_once('}').ok_or("`{` without `}`")?;
-                parts.push(match name {
-                    "len" => TemplatePart::Length,
-                    "prefix" => TemplatePart::Prefix,
-                    _ => match name.strip_prefix('h').and_then(|digits| digits.parse().ok()) {
-                        Some(digits) if HASH_DIGITS.contains(&digits) => TemplatePart::Hash(digits),
-                        _ => {
-                            let why =
-                                format!("unknown placeholder `{{{name}}}`; there are {{len}}, {{prefix}}, {{h4}} to {{h16}}");
-                            return Err(why.into());
-                        }
-                    },
-                });
-                rest = after;
-                continue;
-            }
-            let end = rest.find('{').unwrap_or(rest.len());
-            let literal = &rest[..end];
-            if !literal.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-                return Err("replacement text is made of letters, digits, `.`, `_` and `-` only".into());
-            }
-            parts.push(TemplatePart::Literal(literal.into()));
-            rest = &rest[end..];
-        }
-        if parts.is_empty() {
-            return Err("it is empty".into());
-        }
-        Ok(Self(parts))
-    }
 }
 
 /// An example that proves a rule.
