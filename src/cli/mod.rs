@@ -9,6 +9,7 @@ mod exit;
 mod log;
 mod output;
 mod proxy;
+mod report;
 mod rules;
 mod run;
 mod scan;
@@ -63,6 +64,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Success)
         }
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
+        Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
