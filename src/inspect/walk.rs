@@ -19,7 +19,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, head::Head, stream};
+use super::{Forward, Inspection, Inspector, answer, capture, head::Head, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -177,8 +177,20 @@ impl Decided<'_> {
             let keep = |path: &str, value: &str| fields.push(path, value);
             fields_left_out = inspector.options.capture.fields(document, &hits, mask, keep);
         }
+        let (answered, forward) = match decision.action {
+            Action::Allow => (None, Forward::Original),
+            // Nothing is rewritten yet, so nothing may leave.
+            Action::Block | Action::Redact => {
+                let document = decoded.document.as_ref();
+                let (wanted, head) = (decision.answer, &request.head);
+                let (given, answer) = answer::answer(wanted, &destination, head, document, answer::BY_POLICY);
+                (Some(given), Forward::Refused(answer))
+            }
+        };
         let opening = FlowOpening {
             news,
+            answered,
+            policy_hash: inspector.policy.hash_shared(),
             session: session(inspector, &request.head, decoded.document.as_ref()),
             request_bytes: body.as_ref().map_or(0, |body| body.len() as u64),
             action: decision.action,
@@ -189,11 +201,6 @@ impl Decided<'_> {
             fields_left_out,
             body: body.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
             ..opening(request.id, &request.head, &head, &destination, time_ms, decoded.not_inspected)
-        };
-        let forward = match decision.action {
-            Action::Allow => Forward::Original,
-            // Policy refuses to load a row that redacts; if one came this far, nothing may leave.
-            Action::Block | Action::Redact => Forward::Refused,
         };
         Inspection { opening, forward }
     }
@@ -216,7 +223,9 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         session: None,
         request_bytes: 0,
         action: Action::Allow,
+        answered: None,
         policy_row: "".into(),
+        policy_hash: None,
         not_inspected: None,
         format: None,
         credentials: Vec::new(),

@@ -10,6 +10,7 @@ mod document;
 mod finding;
 mod fingerprint;
 mod id;
+mod local_answer;
 mod path;
 mod path_writer;
 mod record;
@@ -36,6 +37,7 @@ pub use document::{
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use id::{FlowId, IdError, RunId};
+pub use local_answer::LocalAnswer;
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
