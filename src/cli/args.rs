@@ -38,8 +38,8 @@ pub struct Global {
     /// Folder of rule files (*.toml) that add to the built-in ones, or replace those of the same pack name
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub rules: Option<PathBuf>,
-    /// Policy file; without one everything is allowed and reported
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// What may leave: observe, private, silent, locked, or a policy file; without one everything, and it is reported
+    #[arg(long, global = true, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
     pub policy: Option<PathBuf>,
     /// PEM file of roots to trust upstream, besides the operating system's
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -80,6 +80,9 @@ pub enum Command {
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
+    /// What may leave: list, show, check and explain policies
+    #[command(subcommand)]
+    Policy(Policy),
     /// The stored CA that `proxy` uses
     #[command(subcommand)]
     Ca(Ca),
@@ -273,6 +276,46 @@ pub enum Rules {
     Explain {
         /// The rule's id, such as `contact.email`
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Check a policy, and say what it would have changed in what was recorded
+    ///
+    /// Names rows that no request reaches, and names of nothing, with 1. Then decides again about the stored log, or
+    /// about a HAR file: how many requests to whom would have been allowed, redacted and blocked.
+    Check {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
+        /// Decide about this recording instead of the log
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        har: Option<PathBuf>,
+        /// Of this run
+        #[arg(long, value_name = "N", conflicts_with = "har")]
+        run: Option<RunId>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which row decided about a request, and why
+    Explain {
+        /// A record, as `plainsight log` lists it (`12-7`), or a HAR file
+        #[arg(value_name = "REQUEST-ID|FILE", value_hint = ValueHint::FilePath)]
+        what: OsString,
+    },
+    /// List the policies that ship with plainsight
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a policy as it is written, to start one of your own from
+    Show {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
     },
 }
 

@@ -1,4 +1,9 @@
-use std::{borrow::Cow, cell::RefCell, collections::HashMap, ops::Range};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use http::{Method, Version};
 
@@ -14,7 +19,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, head::Head, stream};
+use super::{Forward, Inspection, Inspector, answer, capture, head::Head, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -132,13 +137,29 @@ pub(super) fn scan(inspector: &Inspector, document: &Document, destination: &Des
 impl<'i> Scanned<'i> {
     /// Asks policy.
     pub(super) fn decide(self) -> Decided<'i> {
-        let Classified { inspector, destination, .. } = &self.decoded.classified;
+        let Classified { inspector, request, destination, .. } = &self.decoded.classified;
         let decision = inspector.policy.decide(Question {
             destination,
+            authority: &request.head.authority,
+            path: request.head.path(),
             findings: &self.findings,
-            not_inspected: self.decoded.not_inspected,
+            // What follows an upgrade is never read, and cannot be stopped any more.
+            not_inspected: self
+                .decoded
+                .not_inspected
+                .or(upgrades(&request.head).then_some(NotInspected::Upgraded)),
+            unknown_fields: inspector.policy.minds_unknown_fields() && self.holds_unknown_fields(),
         });
         Decided { scanned: self, decision }
+    }
+}
+
+impl Scanned<'_> {
+    /// Whether there is a field in the body in which no rule found anything.
+    fn holds_unknown_fields(&self) -> bool {
+        let Some(document) = &self.decoded.document else { return false };
+        let named: HashSet<NodeId> = self.hits.iter().map(|hit| hit.node).collect();
+        document.leaves().any(|field| !named.contains(&field.id()))
     }
 }
 
@@ -160,8 +181,20 @@ impl Decided<'_> {
             let keep = |path: &str, value: &str| fields.push(path, value);
             fields_left_out = inspector.options.capture.fields(document, &hits, mask, keep);
         }
+        let (answered, forward) = match decision.action {
+            Action::Allow => (None, Forward::Original),
+            // Nothing is rewritten yet, so nothing may leave.
+            Action::Block | Action::Redact => {
+                let document = decoded.document.as_ref();
+                let (wanted, head) = (decision.answer, &request.head);
+                let (given, answer) = answer::answer(wanted, &destination, head, document, answer::BY_POLICY);
+                (Some(given), Forward::Refused(answer))
+            }
+        };
         let opening = FlowOpening {
             news,
+            answered,
+            policy_hash: inspector.policy.hash_shared(),
             session: session(inspector, &request.head, decoded.document.as_ref()),
             request_bytes: body.as_ref().map_or(0, |body| body.len() as u64),
             action: decision.action,
@@ -172,11 +205,6 @@ impl Decided<'_> {
             fields_left_out,
             body: body.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
             ..opening(request.id, &request.head, &head, &destination, time_ms, decoded.not_inspected)
-        };
-        let forward = match decision.action {
-            Action::Allow => Forward::Original,
-            // Policy refuses to load a row that redacts; if one came this far, nothing may leave.
-            Action::Block | Action::Redact => Forward::Refused,
         };
         Inspection { opening, forward }
     }
@@ -199,7 +227,9 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         session: None,
         request_bytes: 0,
         action: Action::Allow,
+        answered: None,
         policy_row: "".into(),
+        policy_hash: None,
         not_inspected: None,
         format: None,
         credentials: Vec::new(),
@@ -289,6 +319,13 @@ fn session(inspector: &Inspector, head: &RequestHead, document: Option<&Document
     })?;
     let value = field.plain();
     (!value.is_empty()).then(|| inspector.key.fingerprint(value))
+}
+
+fn upgrades(head: &RequestHead) -> bool {
+    head.headers.contains_key(http::header::UPGRADE)
+        && head
+            .header("connection")
+            .is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
 }
 
 fn method(method: &Method) -> Box<str> {

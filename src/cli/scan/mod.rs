@@ -22,8 +22,9 @@ use crate::{
     },
     config::Settings,
     destination::Catalogue,
+    har::Entry,
     inspect::{self, Capture, Inspector},
-    model::{Action, FingerprintKey, Severity},
+    model::{Action, FingerprintKey, FlowRecord, Severity},
     report::{self, Summary, View, sanitize},
 };
 
@@ -51,15 +52,22 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
 }
 
 /// As for the proxy, but for the fields of a payload, which nobody would read.
-fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+pub(super) fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+    let rules = engine::rules(settings)?;
+    let policy = engine::policy(settings, &rules)?;
     Ok(Inspector::new(
         Catalogue::embedded(),
         settings.intercept.clone(),
-        engine::rules(settings)?,
-        engine::policy(settings)?,
+        rules,
+        policy,
         key(settings)?,
         inspect::Options { capture: Capture::None, ..inspect::Options::default() },
     ))
+}
+
+/// The record that a request of a recording would have.
+pub(super) fn record_of(inspector: &Inspector, entry: Entry) -> FlowRecord {
+    request::entry(inspector, entry).record
 }
 
 /// The installation's key, so that fingerprints are those of the log; without an installation, one for this process.
@@ -108,6 +116,7 @@ impl Run {
         }
         // What policy would do was not done.
         record.opening.action = Action::Allow;
+        record.opening.answered = None;
         self.summary.add(&record);
         if worst.is_some() {
             let line = report::scanned(index, &record, &self.view);

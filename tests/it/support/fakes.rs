@@ -10,7 +10,7 @@ use std::{
 use plainsight::{
     model::{
         Action, Authority, CapturedBody, CapturedRequest, Destination, DestinationId, DestinationKind,
-        FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, RequestHead, RunId,
+        FlowClosing, FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead, RunId,
     },
     proxy::{Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, Opened},
 };
@@ -71,6 +71,29 @@ impl Inspection for FakeInspection {
         }
     }
 
+    fn fails_closed(&self, destination: &Destination) -> bool {
+        destination.kind.fails_closed()
+    }
+
+    fn failed(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspected {
+        let opening = self.uninspected(id, head, destination, time_ms, reason);
+        let answer = LocalAnswer {
+            status: http::StatusCode::FORBIDDEN,
+            headers: http::HeaderMap::new(),
+            body: "failed".into(),
+            trailers: None,
+        };
+        let closed = self.fails_closed(destination);
+        Inspected { opening, forward: if closed { Forward::Refused(answer) } else { Forward::Original } }
+    }
+
     fn tunnel(
         &self,
         id: FlowId,
@@ -93,7 +116,9 @@ impl Inspection for FakeInspection {
             session: None,
             request_bytes: 0,
             action: Action::Allow,
+            answered: None,
             policy_row: "default".into(),
+            policy_hash: None,
             not_inspected: reason,
             format: None,
             credentials: Vec::new(),
