@@ -23,7 +23,7 @@ pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
 pub use settings::{ClientSettings, Platform, SettingsPlaces};
 pub use upstream::{UpstreamProxies, UpstreamProxy};
-pub use version::{ClientVersion, client_version};
+pub use version::client_version;
 
 /// Environment variables, as they were when plainsight started or as a child gets them.
 pub type Environment = BTreeMap<OsString, OsString>;

@@ -17,6 +17,8 @@ mod redaction;
 mod request;
 mod secret;
 mod size;
+mod switch;
+mod version;
 
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
@@ -41,3 +43,7 @@ pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, Temp
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;
+pub use switch::{
+    EffectiveSwitch, EffectiveSwitches, Provider, SwitchLayer, SwitchRule, SwitchSetting, SwitchState, ValueRule,
+};
+pub use version::{ClientVersion, NoVersion, VersionRange};
