@@ -14,6 +14,7 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod told;
 mod writer;
 
 pub use baseline::Baseline;

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::audit::{AuditError, Sync, files};
+use crate::audit::{AuditError, Sync, files, told};
 
 /// What the store is called in its folder.
 pub(super) const DATABASE_FILE: &str = "audit.db";
@@ -101,7 +101,7 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
 }
 
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, told::MIGRATION];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:

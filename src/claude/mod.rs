@@ -3,6 +3,7 @@
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
 mod child;
+mod effective;
 mod files;
 mod no_proxy;
 mod otlp;
@@ -18,6 +19,9 @@ use std::{
 };
 
 pub use child::{ChildEnvironment, ChildInputs};
+pub use effective::{
+    CommandLine, Layer, effective, installed_version, layer_of, loopback_exporters, near_misses,
+};
 pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
