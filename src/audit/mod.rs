@@ -18,6 +18,7 @@ mod store;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verify;
 mod writer;
 

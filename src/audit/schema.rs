@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::audit::{AuditError, Sync, files, stored};
+use crate::audit::{AuditError, Sync, files, stored, told};
 
 /// What the store is called in its folder.
 pub(super) const DATABASE_FILE: &str = "audit.db";
@@ -114,7 +114,7 @@ fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
 /// is renamed, filled in afterwards, or dropped.
 ///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:

@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::model::{Action, AuthorityPattern, ConnectTo, FlowId, Outcome, RunId, Severity};
+use crate::model::{Action, AuthorityPattern, ClientVersion, ConnectTo, FlowId, Outcome, RunId, Severity};
 
 /// What your coding agent says about you, in plain sight.
 ///
@@ -73,6 +73,12 @@ pub enum Command {
     Log(Log),
     /// Show one record: the decoded fields, with findings marked
     Show(Show),
+    /// Hold what was promised against what was sent: verdicts with evidence
+    Check(Check),
+    /// Compare two runs: destinations, events, fields, categories that came or went
+    Diff(Diff),
+    /// Say what the client here is told, and where a switch does not do what it looks like
+    Doctor(Doctor),
     /// The same decoders and rules over recordings and the client's own files, with no network
     Scan(Scan),
     /// Write down who received what, for a reviewer: one HTML file, Markdown or JSON
@@ -110,6 +116,11 @@ pub struct Run {
     /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Check at the end what was promised against what was sent; ends with that, if the program itself succeeded
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub options: CheckOptions,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
     pub program: Vec<OsString>,
@@ -138,6 +149,12 @@ pub struct Proxy {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// What the clients were told, for `check`: a switch (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub assume: Vec<String>,
+    /// What the clients were told, for `check`: a settings file of theirs (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub assume_settings: Vec<PathBuf>,
 }
 
 /// List what was recorded, oldest first.
@@ -204,6 +221,115 @@ pub struct Scan {
     /// Files or folders; `-` reads standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
+}
+
+/// Hold what was promised against what was sent: verdicts with evidence.
+///
+/// Without a name the newest run is checked. `pass` takes a positive control in the same run: an answered request of the
+/// conversation, an end of the client (or long enough a watch), and no connection that could not be read. Ends with 0 if
+/// everything that was promised held, 1 if something was broken, 2 if it could not be told.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight check\n  plainsight check --run 12 --format markdown\n  plainsight check recording.har --assume DISABLE_TELEMETRY=1 --complete\n  plainsight check --expect silent --deny category:content --deny destination:datadog"
+)]
+pub struct Check {
+    /// Recordings (HAR) instead of the log; `-` reads standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["run", "since"])]
+    pub files: Vec<PathBuf>,
+    /// This run
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    pub run: Option<RunId>,
+    /// Every run since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// What the client was told, instead of what is recorded: a switch (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub assume: Vec<String>,
+    /// What the client was told, instead of what is recorded: a settings file of its (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub assume_settings: Vec<PathBuf>,
+    /// Short for `--format json`
+    #[arg(long)]
+    pub json: bool,
+    /// The recording goes on until the client had ended by itself
+    #[arg(long)]
+    pub complete: bool,
+    #[command(flatten)]
+    pub options: CheckOptions,
+}
+
+/// What is checked, and how it is written.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Checks")]
+pub struct CheckOptions {
+    /// Require `silent` or `observed` of all telemetry, or `:DESTINATION` behind it (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub expect: Vec<String>,
+    /// Forbid `category:NAME`, `destination:ID` or `rule:ID` (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub deny: Vec<String>,
+    /// Only these controls, instead of all in force: an id of controls.toml, or a glob (repeatable)
+    #[arg(long, value_name = "ID")]
+    pub control: Vec<String>,
+    /// Count refuted and untested claims, too
+    #[arg(long)]
+    pub claims: bool,
+    /// Accepted failures: a TOML file with a reason and a last day for each
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
+    /// The client's version, if its requests do not say it
+    #[arg(long, value_name = "VERSION")]
+    pub client_version: Option<ClientVersion>,
+    /// How the verdicts are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: CheckFormat,
+    /// Write the verdicts to FILE
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
+    /// For CI servers
+    Junit,
+    /// For code scanning
+    Sarif,
+    /// For a pull request or a wiki
+    Markdown,
+}
+
+/// Compare two runs: destinations, events, fields, categories that came or went.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  plainsight diff 12 15")]
+pub struct Diff {
+    /// The run before
+    #[arg(value_name = "RUN-A")]
+    pub first: RunId,
+    /// The run after
+    #[arg(value_name = "RUN-B")]
+    pub second: RunId,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// End with 1 if anything came or went
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Say what the client here is told, and where a switch does not do what it looks like.
+///
+/// Looks at this environment and at the settings files that a client started here would read. Ends with 1 if there is
+/// something to look at.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Show one record: the decoded fields, with findings marked.

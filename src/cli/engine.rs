@@ -20,10 +20,14 @@ use crate::{
         live::{self, Watched, Watching},
         output::now_ms,
     },
+    compliance::{Claims, Controls, DestinationHosts},
     config::{self, AuditSync, Roots, Settings},
     destination::{self, Catalogue, Events},
     inspect::{self, Inspector, Known},
-    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret, nearest},
+    model::{
+        AuthorityPattern, DestinationKind, EffectiveSwitches, PatternReach, RunClosing, RunId, RunOpening,
+        Secret, nearest,
+    },
     policy::{Names, PROFILES, Policy},
     proxy::{Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
     report::Summary,
@@ -53,6 +57,8 @@ pub(super) struct Plan {
     pub(super) roots: RootCertStore,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
+    /// What the audited client was told, if it is known.
+    pub(super) told: Option<EffectiveSwitches>,
 }
 
 /// A running proxy and its run in the store.
@@ -109,6 +115,11 @@ impl Engine {
                 rules_hash: inspector.rules().hash().into(),
             })
             .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
+        if let Some(told) = &plan.told {
+            store
+                .record_told(run.id(), told)
+                .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
+        }
         let config = ProxyConfig {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
@@ -146,6 +157,13 @@ impl Engine {
     /// The run's number.
     pub(super) fn run(&self) -> RunId {
         self.run.id()
+    }
+
+    /// Keeps what the audited client was told with the run.
+    pub(super) fn record_told(&self, told: &EffectiveSwitches) -> Result<(), Failure> {
+        self.store
+            .record_told(self.run.id(), told)
+            .map_err(|error| Failure::new("the audit log cannot be written to", error))
     }
 
     /// Drains what is under way, closes the records, and says what happened.
@@ -241,6 +259,32 @@ pub(super) fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .into_iter()
         .map(|path| Ok(Source { name: path.display().to_string(), text: fs::read_to_string(&path)? }))
         .collect()
+}
+
+/// The built-in promises.
+pub(super) fn controls() -> Result<Controls, Failure> {
+    let catalogue = Catalogue::embedded();
+    Controls::embedded(destinations(&catalogue)).map_err(|error| Failure(error.to_string()))
+}
+
+/// The built-in promises and claims, and where destinations are.
+pub(super) fn compliance() -> Result<(Controls, Claims, Vec<DestinationHosts>), Failure> {
+    let catalogue = Catalogue::embedded();
+    let controls = controls()?;
+    let claims = Claims::embedded(&controls, destinations(&catalogue));
+    let claims = claims.map_err(|error| Failure(error.to_string()))?;
+    let places = catalogue.rows().iter().map(|row| DestinationHosts {
+        id: row.destination.id.clone(),
+        kind: row.destination.kind,
+        hosts: row.hosts().to_vec(),
+    });
+    Ok((controls, claims, places.collect()))
+}
+
+/// Every destination that can be named, also the one that no row of the catalogue has.
+fn destinations(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
+    let rows = catalogue.rows().iter().map(|row| row.destination.id.as_str());
+    rows.chain([DestinationKind::ThirdParty.as_str()])
 }
 
 /// The policy in force: a profile by its name, a file, or the built-in one. Each name in it must be of something.

@@ -162,7 +162,7 @@ pub(super) fn since_ms(text: &str) -> Result<i64, Failure> {
 }
 
 /// Reads `30m`, `2h`, `7d`, a date (its start, in local time) or a time.
-fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
+pub(super) fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
     let error = || {
         Failure(format!(
             "--since `{text}` is neither a span like `30m`, `2h`, `7d` nor a date like `2026-11-21`"

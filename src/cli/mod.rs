@@ -3,7 +3,10 @@
 
 mod args;
 mod ca;
+mod check;
 mod demo;
+mod diff;
+mod doctor;
 mod engine;
 mod exit;
 mod live;
@@ -16,6 +19,7 @@ mod rules;
 mod run;
 mod scan;
 mod show;
+mod told;
 
 use std::process::ExitCode;
 
@@ -51,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let settings = |global: &Global| settings(global, &environment);
     match cli.command {
         Command::Ca(command) => ca::execute(&command, &settings(&cli.global)?),
+        Command::Check(command) => check::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "plainsight", &mut std::io::stdout());
             Ok(Exit::Success)
@@ -58,6 +63,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(command) => {
             demo::execute(&command, settings(&cli.global)?, cli.global.data_dir.as_deref(), &terminal)
         }
+        Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());

@@ -7,6 +7,7 @@ use crate::{
         args::Proxy,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
+        told,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -47,6 +48,7 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             ca: Arc::new(ca),
             roots: engine::roots(settings, &config::system_roots())?,
             upstream,
+            told: told::assumed(&command.assume, &command.assume_settings, None)?,
         },
     )
     .await?;

@@ -12,15 +12,14 @@ use tokio::process::{Child, Command};
 
 use crate::{
     ca::{CertificateAuthority, Scope},
-    claude::{
-        ChildEnvironment, ChildInputs, ClientSettings, Environment, Platform, SettingsPlaces,
-        UpstreamProxies, otlp_endpoints,
-    },
+    claude::{ChildEnvironment, ChildInputs, ClientSettings, Environment, UpstreamProxies, otlp_endpoints},
     cli::{
         args::Run,
+        check,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
+        told::{self, Told},
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -49,7 +48,15 @@ async fn run(
     let (program, arguments) = command.program.split_first().expect("clap requires a program");
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
-    let client_settings = client_settings(environment);
+    if let Some(options) = command.check.then_some(&command.options) {
+        // A mistake is known before the session, not after it.
+        check::checks(options)?;
+    }
+    let told = Told::read(environment, arguments);
+    for problem in &told.problems {
+        eprintln!("plainsight: {problem}");
+    }
+    let client_settings = told.settings();
     let intercepted =
         intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
     let catalogue = Catalogue::embedded();
@@ -74,6 +81,7 @@ async fn run(
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
             upstream,
+            told: None,
         },
     )
     .await?;
@@ -105,9 +113,13 @@ async fn run(
         );
     }
 
+    let version = told::version_of_program(environment, program, arguments);
+    engine.record_told(&told.effective(environment.variables(), version, Some(&child_environment))?)?;
+
     let status = run_child(program, arguments, &child_environment).await;
     drop(folder);
     let code = status.as_ref().ok().map(exit_code);
+    let run = engine.run();
     let summary = engine.finish(code.map(i32::from)).await?;
     let status = status.map_err(|error| Failure(format!("{} cannot be run: {error}", program.display())))?;
     if let Some((path, file)) = json {
@@ -117,27 +129,19 @@ async fn run(
     if !command.quiet {
         eprint!("{}", report::screen(&summary, &terminal.view_of_stderr()));
     }
-    Ok(Exit::Child(exit_code(&status)))
+    let code = exit_code(&status);
+    if !command.check {
+        return Ok(Exit::Child(code));
+    }
+    let verdict = check::of_run(run, settings, &command.options, terminal)?;
+    // What failed first is what to look at first.
+    Ok(if code == 0 { verdict } else { Exit::Child(code) })
 }
 
 fn create_json(path: &Path) -> Result<(&Path, fs::File), Failure> {
     let file =
         fs::File::create(path).map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
     Ok((path, file))
-}
-
-/// What the client's own settings files say, as far as they can be read.
-fn client_settings(environment: &Env) -> Vec<ClientSettings> {
-    let platform = Platform::current();
-    let paths = config::Paths::new(environment, platform);
-    let (Some(client_folder), Ok(project)) = (paths.client_folder, std::env::current_dir()) else {
-        return Vec::new();
-    };
-    let places = SettingsPlaces { platform, client_folder: &client_folder, project: &project };
-    ClientSettings::read_all(&places, |path| fs::read_to_string(path)).unwrap_or_else(|error| {
-        eprintln!("plainsight: {error}; its `env` is not taken into account");
-        Vec::new()
-    })
 }
 
 /// The hosts to decrypt besides the catalogue's: what was asked for, and the collectors that the child is told of.

@@ -19,7 +19,9 @@ mod redaction_reader;
 mod request;
 mod secret;
 mod size;
+mod switch;
 mod toml_reader;
+mod version;
 
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
@@ -48,5 +50,10 @@ pub(crate) use redaction_reader::read_redaction;
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;
+pub use switch::{
+    EffectiveSwitch, EffectiveSwitches, Provider, SwitchLayer, SwitchRule, SwitchSetting, SwitchState,
+    ValueRule,
+};
 pub(crate) use toml_reader::{File, Table};
 pub use toml_reader::{Place, TomlError, nearest};
+pub use version::{ClientVersion, NoVersion, VersionRange};

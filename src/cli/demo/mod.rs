@@ -99,6 +99,7 @@ async fn demo(
             ca: Arc::new(ca),
             roots: trusted(&[&origin.certificate]),
             upstream: UpstreamProxies::default(),
+            told: None,
         },
     )
     .await?;

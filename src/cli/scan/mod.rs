@@ -3,7 +3,7 @@
 mod files;
 mod kind;
 mod progress;
-mod request;
+pub(super) mod request;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -32,7 +32,7 @@ use kind::Kind;
 use request::Scanned;
 
 pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let inspector = inspector(settings)?;
+    let inspector = inspector(settings, Capture::None)?;
     let kind = command.format.as_deref().map(|name| Kind::named(name, inspector.catalogue())).transpose()?;
     let mut scan = Run {
         inspector,
@@ -51,8 +51,8 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
     scan.finish(command.fail_on)
 }
 
-/// As for the proxy, but for the fields of a payload, which nobody would read.
-pub(super) fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+/// As for the proxy, but for the fields of a payload, which `scan` has no use for.
+pub(super) fn inspector(settings: &Settings, capture: Capture) -> Result<Inspector, Failure> {
     let rules = engine::rules(settings)?;
     let policy = engine::policy(settings, &rules)?;
     Ok(Inspector::new(
@@ -61,7 +61,7 @@ pub(super) fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
         rules,
         policy,
         key(settings)?,
-        inspect::Options { capture: Capture::None, ..inspect::Options::default() },
+        inspect::Options { capture, ..inspect::Options::default() },
     ))
 }
 
