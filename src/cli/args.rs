@@ -75,6 +75,8 @@ pub enum Command {
     Show(Show),
     /// The same decoders and rules over recordings and the client's own files, with no network
     Scan(Scan),
+    /// Write down who received what, for a reviewer: one HTML file, Markdown or JSON
+    Report(Report),
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
@@ -215,6 +217,40 @@ pub struct Show {
     /// Print the body as it was sent; only if it was recorded with `--capture full`
     #[arg(long, conflicts_with = "json")]
     pub reveal: bool,
+}
+
+/// Write down who received what, for a reviewer.
+///
+/// One file that needs no other: what was observed and for how long, who received what, every finding with its value
+/// masked, what could not be seen and why. Without a choice it is about the newest run.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight report\n  plainsight report --run 12 --out audit.html\n  plainsight report --since 7d --format markdown > audit.md"
+)]
+pub struct Report {
+    /// About this run
+    #[arg(long, value_name = "N")]
+    pub run: Option<RunId>,
+    /// About everything since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN", conflicts_with = "run")]
+    pub since: Option<String>,
+    /// As what
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: ReportFormat,
+    /// Write to FILE; `-` is stdout [default: plainsight-report.html for HTML, otherwise stdout]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ReportFormat {
+    /// One page, with everything in it
+    #[default]
+    Html,
+    /// One object
+    Json,
+    /// For a ticket or a pull request
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod policy;
 mod proxy;
+mod report;
 mod rules;
 mod run;
 mod scan;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Policy(command) => policy::execute(&command, &settings(&cli.global)?),
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
+        Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
