@@ -1,4 +1,9 @@
-use std::{borrow::Cow, cell::RefCell, collections::HashMap, ops::Range};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use http::{Method, Version};
 
@@ -132,13 +137,25 @@ pub(super) fn scan(inspector: &Inspector, document: &Document, destination: &Des
 impl<'i> Scanned<'i> {
     /// Asks policy.
     pub(super) fn decide(self) -> Decided<'i> {
-        let Classified { inspector, destination, .. } = &self.decoded.classified;
+        let Classified { inspector, request, destination, .. } = &self.decoded.classified;
         let decision = inspector.policy.decide(Question {
             destination,
+            authority: &request.head.authority,
+            path: request.head.path(),
             findings: &self.findings,
             not_inspected: self.decoded.not_inspected,
+            unknown_fields: inspector.policy.minds_unknown_fields() && self.holds_unknown_fields(),
         });
         Decided { scanned: self, decision }
+    }
+}
+
+impl Scanned<'_> {
+    /// Whether there is a field in the body in which no rule found anything.
+    fn holds_unknown_fields(&self) -> bool {
+        let Some(document) = &self.decoded.document else { return false };
+        let named: HashSet<NodeId> = self.hits.iter().map(|hit| hit.node).collect();
+        document.leaves().any(|field| !named.contains(&field.id()))
     }
 }
 

@@ -14,9 +14,11 @@ mod path;
 mod path_writer;
 mod record;
 mod redaction;
+mod redaction_reader;
 mod request;
 mod secret;
 mod size;
+mod toml_reader;
 
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
@@ -24,7 +26,9 @@ pub use captured::{CapturedField, CapturedFields};
 pub(crate) use captured::{push_number, push_text, shared_prefix, take_number, take_text};
 pub use connect_to::{ConnectTo, ConnectToError};
 pub(crate) use decision::words;
-pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
+pub use decision::{
+    Action, Answer, Decision, NotInspected, Outcome, ParseWordError, RedactBy, UnknownFields,
+};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
     BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Mark, Name, NodeId, SpanMap, TextId,
@@ -38,6 +42,9 @@ pub use record::{
     FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
+pub(crate) use redaction_reader::read_redaction;
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;
+pub(crate) use toml_reader::{File, Table};
+pub use toml_reader::{Place, TomlError, nearest};
