@@ -53,6 +53,7 @@ fn opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 

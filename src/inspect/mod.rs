@@ -7,20 +7,20 @@ mod capture;
 mod credential;
 mod head;
 mod news;
+mod rewrite;
 mod stream;
 mod walk;
-
-use bytes::Bytes;
 
 use crate::{
     destination::{Catalogue, Events},
     encoding,
     model::{
         Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey, FlowId,
-        FlowKind, FlowOpening, NotInspected, RequestHead,
+        FlowKind, FlowOpening, NotInspected, RequestHead, RewrittenRequest,
     },
     payload,
     policy::Policy,
+    redaction::Redactor,
     rules::RuleSet,
 };
 
@@ -36,8 +36,8 @@ pub enum Forward {
     Original,
     /// Nothing: the request is answered here.
     Refused,
-    /// These bytes instead of the client's body.
-    Rewritten(Bytes),
+    /// This instead of what the client sent.
+    Rewritten(Box<RewrittenRequest>),
 }
 
 /// What an inspection came to.
@@ -47,6 +47,8 @@ pub struct Inspection {
     pub opening: FlowOpening,
     /// What to send on then.
     pub forward: Forward,
+    /// What went wrong on our side, for people; never payload text.
+    pub error: Option<String>,
 }
 
 /// What bounds an inspection and what it keeps.
@@ -70,6 +72,7 @@ pub struct Inspector {
     key: FingerprintKey,
     options: Options,
     known: Known,
+    redactor: Redactor,
 }
 
 impl Inspector {
@@ -83,7 +86,8 @@ impl Inspector {
         options: Options,
     ) -> Self {
         let known = Known::new(Events::embedded(), []);
-        Self { catalogue, intercepted, rules, policy, key, options, known }
+        let redactor = Redactor::new(&key);
+        Self { catalogue, intercepted, rules, policy, key, options, known, redactor }
     }
 
     /// Says what is no news, instead of the built-in names alone.

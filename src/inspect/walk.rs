@@ -31,32 +31,32 @@ thread_local! {
 
 /// A request of which it is known whom it is for.
 pub(super) struct Classified<'i> {
-    inspector: &'i Inspector,
-    request: CapturedRequest,
-    destination: Destination,
-    time_ms: i64,
+    pub(super) inspector: &'i Inspector,
+    pub(super) request: CapturedRequest,
+    pub(super) destination: Destination,
+    pub(super) time_ms: i64,
 }
 
 /// A request whose body was taken apart, as far as that was possible.
 pub(super) struct Decoded<'i> {
-    classified: Classified<'i>,
-    format: Option<PayloadFormat>,
-    document: Option<Document>,
-    not_inspected: Option<NotInspected>,
+    pub(super) classified: Classified<'i>,
+    pub(super) format: Option<PayloadFormat>,
+    pub(super) document: Option<Document>,
+    pub(super) not_inspected: Option<NotInspected>,
 }
 
 /// A request in which the rules have looked.
 pub(super) struct Scanned<'i> {
-    decoded: Decoded<'i>,
-    head: Head,
-    hits: Vec<Hit>,
+    pub(super) decoded: Decoded<'i>,
+    pub(super) head: Head,
+    pub(super) hits: Vec<Hit>,
     findings: Vec<Finding>,
 }
 
 /// A request about which policy has decided.
 pub(super) struct Decided<'i> {
-    scanned: Scanned<'i>,
-    decision: Decision,
+    pub(super) scanned: Scanned<'i>,
+    pub(super) decision: Decision,
 }
 
 impl<'i> Classified<'i> {
@@ -225,6 +225,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 
