@@ -10,8 +10,8 @@ use std::{
 use zstd::bulk::Compressor;
 
 use crate::model::{
-    AppliedEdit, CapturedFields, FieldPath, Finding, Fingerprint, Rewriting, RuleId, SentCredential, push_number, push_text,
-    shared_prefix, take_number, take_text,
+    AppliedEdit, CapturedFields, FieldPath, Finding, Fingerprint, Rewriting, RuleId, SentCredential,
+    push_number, push_text, shared_prefix, take_number, take_text,
 };
 
 /// What is a flow's own, and not looked for by itself.
@@ -297,7 +297,8 @@ mod tests {
             after: 300,
             with: "REDACTED".into(),
         };
-        let rewriting = Rewriting { body_bytes: 70_000, edits: (0..300).map(edit).collect(), edits_left_out: 3 };
+        let rewriting =
+            Rewriting { body_bytes: 70_000, edits: (0..300).map(edit).collect(), edits_left_out: 3 };
         for written in [details(2), Details::default()] {
             let written = Details { rewriting: Some(rewriting.clone()), ..written };
 

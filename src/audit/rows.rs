@@ -1,6 +1,6 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -12,8 +12,8 @@ use crate::{
         packed::{self, Details},
     },
     model::{
-        Action, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
+        Action, Answer, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing,
+        FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
     },
 };
 
@@ -47,6 +47,8 @@ impl OpeningRow {
             version: opening.version,
             user_agent: opening.user_agent,
             policy_row: opening.policy_row,
+            policy_hash: opening.policy_hash,
+            answered: opening.answered,
             format: opening.format,
         };
         let terms = terms_of(&opening.findings);
@@ -164,7 +166,9 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         session: session.map(Fingerprint::try_from).transpose().map_err(|_| damaged("session"))?,
         request_bytes: from_integer(row.get(8)?),
         action: read_word(row, 5)?.ok_or_else(|| damaged("action"))?,
+        answered: shape.answered,
         policy_row: shape.policy_row,
+        policy_hash: shape.policy_hash,
         not_inspected: read_word(row, 6)?,
         format: shape.format,
         credentials: details.credentials,
@@ -288,6 +292,11 @@ struct Shape {
     user_agent: Option<Box<str>>,
     policy_row: Box<str>,
     format: Option<Box<str>>,
+    // Absent in records of the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy_hash: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answered: Option<Answer>,
 }
 
 /// Rules, categories and the categories above them (`pii` for `pii.account`), each once and in one order:

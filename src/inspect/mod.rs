@@ -3,6 +3,7 @@
 //!
 //! Each step consumes the last: `Classified` becomes `Decoded`, then `Scanned`, then `Decided`.
 
+mod answer;
 mod capture;
 mod credential;
 mod head;
@@ -15,11 +16,11 @@ use crate::{
     destination::{Catalogue, Events},
     encoding,
     model::{
-        Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey, FlowId,
-        FlowKind, FlowOpening, NotInspected, RequestHead, RewrittenRequest,
+        Action, Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey,
+        FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead, RewrittenRequest,
     },
     payload,
-    policy::Policy,
+    policy::{Fail, Policy},
     redaction::Redactor,
     rules::RuleSet,
 };
@@ -34,8 +35,8 @@ use walk::Classified;
 pub enum Forward {
     /// The client's own bytes.
     Original,
-    /// Nothing: the request is answered here.
-    Refused,
+    /// Nothing: the request is answered here, with this.
+    Refused(LocalAnswer),
     /// This instead of what the client sent.
     Rewritten(Box<RewrittenRequest>),
 }
@@ -138,6 +139,35 @@ impl Inspector {
         Classified::new(self, request, destination, time_ms).decode().scan().decide().finish()
     }
 
+    /// What becomes of a request when its inspection broke (for `reason`), or when it cannot be recorded.
+    pub fn fail(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspection {
+        let opening = self.observe(id, head, destination, time_ms, reason);
+        let policy_row = format!("fail.{}", destination.kind).into();
+        match self.policy.on_failure(destination.kind) {
+            Fail::Open => {
+                let opening = FlowOpening { policy_row, ..opening };
+                Inspection { opening, forward: Forward::Original, error: None }
+            }
+            Fail::Closed => {
+                let (given, answer) =
+                    answer::answer(self.policy.failure_answer(), destination, head, None, answer::BY_FAILURE);
+                let answered = Some(given);
+                Inspection {
+                    opening: FlowOpening { action: Action::Block, policy_row, answered, ..opening },
+                    forward: Forward::Refused(answer),
+                    error: None,
+                }
+            }
+        }
+    }
+
     /// The record of a request whose body is not looked at: the conversation, or (with a reason) what was refused or
     /// broke before it could be.
     pub fn observe(
@@ -155,7 +185,8 @@ impl Inspector {
         });
         let seen = head::Head::target_of(self, &destination.id, head);
         let opening = walk::opening(id, head, &seen, destination, time_ms, reason);
-        FlowOpening { news: self.known.in_request(head, destination, None, &[]), ..opening }
+        let news = self.known.in_request(head, destination, None, &[]);
+        FlowOpening { news, policy_hash: self.policy.hash_shared(), ..opening }
     }
 
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when the
@@ -184,6 +215,7 @@ impl Inspector {
             authority: authority.to_string().into(),
             path: "".into(),
             version: "".into(),
+            policy_hash: self.policy.hash_shared(),
             not_inspected: reason,
             news,
             ..walk::blank_opening(id)

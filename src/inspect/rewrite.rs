@@ -12,7 +12,7 @@ use crate::{
     encoding::{self, Coding},
     model::{
         Action, AppliedEdit, CapturedBody, CapturedRequest, Document, Edit, Field, FieldKind, NodeId,
-        PathWriter, RedactBy, Redaction, Replacement, RewrittenRequest, Rewriting, TextId,
+        PathWriter, RedactBy, Redaction, Replacement, Rewriting, RewrittenRequest, TextId,
     },
     payload::{self, SpliceError, Surroundings},
     redaction::{Kept, Place, Redactor, Tree, Whom},
@@ -170,7 +170,8 @@ impl Round {
         let trailers = scanned.decoded.classified.request.trailers.as_ref();
         let has = |names: &[&str]| {
             names.iter().any(|name| {
-                head_fields.contains_key(*name) || trailers.is_some_and(|trailers| trailers.contains_key(*name))
+                head_fields.contains_key(*name)
+                    || trailers.is_some_and(|trailers| trailers.contains_key(*name))
             })
         };
         if has(SIGNATURES) || is_aws(head_fields) || request.body.is_some() && has(DIGESTS) {
@@ -195,8 +196,7 @@ impl Round {
             Some(body) => CapturedBody::Complete(body.clone()),
             None => request.body.clone(),
         };
-        let again =
-            CapturedRequest { id: request.id, head, body, trailers: self.request.trailers.clone() };
+        let again = CapturedRequest { id: request.id, head, body, trailers: self.request.trailers.clone() };
         Classified::new(inspector, again, destination.clone(), *time_ms).decode().scan().decide()
     }
 
@@ -217,7 +217,9 @@ impl Round {
 
     fn body_bytes(&self, before: &Decided<'_>) -> u64 {
         let sent = match (&self.request.body, &before.scanned.decoded.classified.request.body) {
-            (Some(body), _) | (None, CapturedBody::Complete(body) | CapturedBody::OverLimit(body)) => body.len(),
+            (Some(body), _) | (None, CapturedBody::Complete(body) | CapturedBody::OverLimit(body)) => {
+                body.len()
+            }
             (None, CapturedBody::Streamed) => 0,
         };
         sent as u64
@@ -274,10 +276,10 @@ fn edits<'d>(
             Some(RedactBy::Policy(redaction)) => redaction,
             Some(RedactBy::Rule) => &rule.redact,
         };
-        let kept = rule.inside.as_ref().map_or_else(Kept::default, |inside| Kept {
-            keys: &inside.keep_keys,
-            types: &inside.keep_types,
-        });
+        let kept = rule
+            .inside
+            .as_ref()
+            .map_or_else(Kept::default, |inside| Kept { keys: &inside.keep_keys, types: &inside.keep_types });
         let place = Place { text: hit.text, range: hit.range.clone(), node: hit.node };
         let made = redactor.edits(tree, &place, redaction, kept, whom);
         edits.extend(made.into_iter().map(|edit| Named::new(edit, redaction)));
@@ -326,7 +328,8 @@ fn build(
         Some(lines) => {
             let mut lines = lines.split(|byte| *byte == b'\n');
             let headers = fields(&request.head.headers, &mut lines)?;
-            let trailers = request.trailers.as_ref().map(|trailers| fields(trailers, &mut lines)).transpose()?;
+            let trailers =
+                request.trailers.as_ref().map(|trailers| fields(trailers, &mut lines)).transpose()?;
             (headers, trailers.filter(|trailers| !trailers.is_empty()))
         }
     };
@@ -365,11 +368,7 @@ fn fields<'l>(
 }
 
 /// The body with its edits in, in its content coding; `None` if they change nothing.
-fn body(
-    decided: &Decided<'_>,
-    document: &Document,
-    edits: &[Named],
-) -> Result<Option<Bytes>, RewriteError> {
+fn body(decided: &Decided<'_>, document: &Document, edits: &[Named]) -> Result<Option<Bytes>, RewriteError> {
     let request = &decided.scanned.decoded.classified.request;
     let CapturedBody::Complete(sent) = &request.body else {
         return Err(RewriteError::Unread);
@@ -411,7 +410,11 @@ fn is_framing(part: &Part, hit: &Hit) -> bool {
 fn is_head_kept(was: &Head, is: &Head, edits: &[Vec<Named>]) -> bool {
     was.credentials.iter().map(|sent| sent.fingerprint).eq(is.credentials.iter().map(|sent| sent.fingerprint))
         && was.parts().count() == is.parts().count()
-        && was.parts().zip(is.parts()).zip(edits).all(|((was, is), edits)| is_kept(&was.document, &is.document, edits))
+        && was
+            .parts()
+            .zip(is.parts())
+            .zip(edits)
+            .all(|((was, is), edits)| is_kept(&was.document, &is.document, edits))
 }
 
 /// Whether every value that no edit touches stands in both documents: by the same path, of the same kind, with the
@@ -442,7 +445,8 @@ fn is_kept(was: &Document, is: &Document, edits: &[Named]) -> bool {
     }
     let mut kept = kept.into_iter();
     let mut next = kept.next();
-    let mut wanted: Cow<'_, str> = next.map_or(Cow::Borrowed(""), |field| paths.path(field).to_owned().into());
+    let mut wanted: Cow<'_, str> =
+        next.map_or(Cow::Borrowed(""), |field| paths.path(field).to_owned().into());
     for field in is.fields().filter(|field| !field.kind().is_branch()) {
         let Some(expected) = next else { break };
         let is_same = class(expected) == class(field)

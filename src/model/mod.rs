@@ -10,6 +10,7 @@ mod document;
 mod finding;
 mod fingerprint;
 mod id;
+mod local_answer;
 mod path;
 mod path_writer;
 mod record;
@@ -36,10 +37,12 @@ pub use document::{
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use id::{FlowId, IdError, RunId};
+pub use local_answer::LocalAnswer;
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
-    AppliedEdit, FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential, Rewriting,
+    AppliedEdit, FlowClosing, FlowKind, FlowOpening, FlowRecord, Rewriting, RunClosing, RunOpening,
+    RunRecord, SentCredential,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
 pub(crate) use redaction_reader::read_redaction;

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Action, CapturedFields, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId,
+    Action, Answer, CapturedFields, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId,
     NotInspected, Outcome, ParseWordError, RunId,
 };
 
@@ -82,8 +84,14 @@ pub struct FlowOpening {
     pub request_bytes: u64,
     /// What policy decided.
     pub action: Action,
+    /// How the client was answered in the destination's place, if it was. [`Answer::Sink`] marks a synthetic answer.
+    #[serde(default)]
+    pub answered: Option<Answer>,
     /// The row of the policy that decided.
     pub policy_row: Box<str>,
+    /// SHA-256 of the policy that decided, hex; `None` in records that are older than policies that change.
+    #[serde(default)]
+    pub policy_hash: Option<Arc<str>>,
     /// Why the content was not read, if it was not.
     pub not_inspected: Option<NotInspected>,
     /// The decoder that read the body, such as `first-party-events`.

@@ -26,7 +26,7 @@ pub use row::{Row, Signal};
 pub struct Policy {
     name: String,
     about: String,
-    hash: String,
+    hash: Arc<str>,
     rows: Vec<Row>,
     defaults: Defaults,
 }
@@ -94,7 +94,7 @@ impl Policy {
     /// A file that is no TOML, has unknown or missing keys, a row twice, or one that would touch the conversation.
     pub fn from_toml(name: &str, text: &str) -> Result<Self, PolicyError> {
         let mut policy = read::read(name, text)?;
-        policy.hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        policy.hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()).into();
         Ok(policy)
     }
 
@@ -122,6 +122,11 @@ impl Policy {
     /// SHA-256 of its text, in hex: what a record was decided by.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// [`Policy::hash`] as a record keeps it.
+    pub fn hash_shared(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.hash))
     }
 
     /// Its rows, in order.

@@ -131,7 +131,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Policy, PolicyError> {
         }
         rows.push(row);
     }
-    Ok(Policy { name, about, hash: String::new(), rows, defaults })
+    Ok(Policy { name, about, hash: "".into(), rows, defaults })
 }
 
 fn read_defaults(top: &Table<'_>) -> Result<Defaults, TomlError> {

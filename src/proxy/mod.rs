@@ -31,6 +31,5 @@ pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
 pub use services::{
-    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
-    Services,
+    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Services,
 };

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
+use crate::{
+    model::LocalAnswer,
+    proxy::{body::ResponseBody, error::UpstreamError},
+};
 
 /// A short text for the person who reads the client's log.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
@@ -41,10 +44,10 @@ pub(crate) fn not_a_site() -> Response<ResponseBody> {
 }
 
 /// An answer in place of the destination's.
-pub(crate) fn refusal(refusal: Refusal) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::local(refusal.body, refusal.trailers));
-    *response.status_mut() = refusal.status;
-    *response.headers_mut() = refusal.headers;
+pub(crate) fn local(answer: LocalAnswer) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::local(answer.body, answer.trailers));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
 }
 

@@ -138,7 +138,7 @@ impl Redactor {
 
     /// Fills a template in; `None` when the value was made with it.
     fn fill(&self, template: &Template, value: &[u8], prefix: &str, key: &FingerprintKey) -> Option<String> {
-        if is_filled(template, value, prefix) {
+        if is_filled(template, value, prefix) || is_filled(template, value, "") {
             return None;
         }
         let mut text = String::new();

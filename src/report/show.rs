@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    model::{ByteSize, CapturedField, Finding, FlowRecord, Severity},
+    model::{Answer, ByteSize, CapturedField, Finding, FlowRecord, Severity},
     report::{
         View, sanitize,
         text::{self, Ink},
@@ -53,6 +53,17 @@ impl Page<'_> {
             Ink::Plain,
             &format!("{}, by policy row `{}`", opening.action, opening.policy_row),
         );
+        match opening.answered {
+            Some(Answer::Sink) => {
+                let what = "synthetic: the client was told that it arrived; nothing left this machine";
+                self.entry("answered", Ink::Medium, what);
+            }
+            Some(Answer::Reject) => self.entry("answered", Ink::Medium, "here, with an error; nothing left"),
+            None => {}
+        }
+        if let Some(hash) = &opening.policy_hash {
+            self.entry("policy", Ink::Dim, &hash[..hash.floor_char_boundary(12)]);
+        }
         let fate = match closing {
             Some(closing) => format!("{} ({})", words::fate(flow), closing.outcome),
             None => "open: still going on, or plainsight was killed".to_owned(),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord, NotInspected, RuleId,
-        RunId, Severity,
+        Action, Answer, DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord,
+        NotInspected, RuleId, RunId, Severity,
     },
     report::words,
 };
@@ -26,6 +26,7 @@ pub struct Summary {
     unread: BTreeMap<(NotInspected, Box<str>), Unread>,
     found: BTreeMap<RuleId, Found>,
     news: BTreeMap<(Box<str>, Box<str>), u64>,
+    answered: BTreeMap<Answer, u64>,
     lost: u64,
     is_unstored: bool,
     new_since_ms: Option<i64>,
@@ -237,6 +238,11 @@ impl Summary {
         self.news.iter().map(|((news, what), count)| (&**news, &**what, *count))
     }
 
+    /// How many requests were answered here in the destination's place, so that nothing of them left.
+    pub fn answered(&self, how: Answer) -> u64 {
+        self.answered.get(&how).copied().unwrap_or(0)
+    }
+
     /// How many records the store had to drop.
     pub const fn lost(&self) -> u64 {
         self.lost
@@ -286,6 +292,9 @@ impl Summary {
             "tunnels": tunneled.collect::<Vec<_>>(),
             "not_inspected": unread.collect::<Vec<_>>(),
             "news": news.collect::<Vec<_>>(),
+            "answered_here": {
+                "sink": self.answered(Answer::Sink), "reject": self.answered(Answer::Reject),
+            },
             "new_since": self.new_since_ms.and_then(super::json::time),
             "lost": self.lost,
         })
@@ -308,6 +317,9 @@ impl Summary {
         told.findings += opening.findings.len() as u64;
         told.worst = told.worst.max(words::worst(flow));
         *told.fates.entry(words::fate(flow)).or_default() += 1;
+        if let Some(answer) = opening.answered {
+            *self.answered.entry(answer).or_default() += 1;
+        }
         for finding in &opening.findings {
             let found = self.found.entry(finding.rule.clone()).or_insert_with(|| Found {
                 category: Arc::clone(&finding.category),
@@ -319,7 +331,8 @@ impl Summary {
             found.severity = found.severity.max(finding.severity);
             found.findings += 1;
             found.values.insert(finding.fingerprint);
-            if !found.destinations.contains(&opening.destination) {
+            let left = opening.action != Action::Block;
+            if left && !found.destinations.contains(&opening.destination) {
                 found.destinations.insert(opening.destination.clone());
             }
         }
