@@ -226,4 +226,6 @@ impl Inspector {
 #[cfg(test)]
 mod head_tests;
 #[cfg(test)]
+mod rewrite_tests;
+#[cfg(test)]
 mod tests;
