@@ -18,6 +18,8 @@ mod place;
 mod wire;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use patch::Patch;
