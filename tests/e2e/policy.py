@@ -11,9 +11,10 @@ import clients
 import truth
 from checks import Checks, origin_certificates
 from clients import Client, javascript, native
+from forwarder import Forwarder
 from origin import Origin
 from product import Proxy, Store, binary, to_origin
-from real_client import EXPECTED, direct, store_run
+from real_client import EXPECTED, direct, direct_environment, store_run
 from sandbox import Auth, Sandbox, client_command
 from sdk import COLLECTOR, HERE, SENDER_TIMEOUT_SECS, _environment
 
@@ -65,13 +66,10 @@ def silent(client: Client, auth: Auth) -> None:
 
 
 def refused_is_spooled(client: Client) -> None:
-    """The probe for spooled batches: `reject` makes the client keep them, so the file would be seen (PITFALLS 33)."""
-    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
-        shown = Store(sandbox).command("policy", "show", "silent").stdout
-        policy = sandbox.folder / "reject.toml"
-        policy.write_text(shown.replace('answer = "sink"\nwhy', 'answer = "reject"\nwhy'))
-        check.that(policy.read_text() != shown, "the profile has no row that sinks")
-        result = store_run(sandbox, Store(sandbox), origin, [*to_origin(origin), "--policy", str(policy), "--quiet", "--", *client_command(client)])
+    """The probe for spooled batches sees one when the service refuses it (PITFALLS 33)."""
+    with Origin(origin_certificates(), answers.answer) as origin, Forwarder(origin.port) as forwarder, Sandbox(Auth.SIGNED_IN) as sandbox, Checks() as check:
+        origin.on("POST", path="/api/event_logging/v2/batch", answer=lambda _: answers.as_json({"error": "no"}, status=500))
+        result = sandbox.run(client_command(client), **direct_environment(forwarder, origin))
         check.equal((result.code, result.stdout), (0, f"{answers.FINAL_TEXT}\n"), "exit code and stdout")
         spooled = list((sandbox.home / ".claude").rglob("1p_failed_events*"))
         check.that(spooled, "nothing was spooled: the probe would not see it")
