@@ -59,6 +59,7 @@ impl OpeningRow {
             findings: opening.findings,
             news: opening.news,
             fields_left_out: opening.fields_left_out,
+            rewriting: opening.rewriting,
         };
         let fields = (!opening.fields.is_empty()).then(|| packed::pack_fields(&opening.fields));
         let mut row = Self {
@@ -220,6 +221,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         fields_left_out: details.fields_left_out,
         body: None,
         news: details.news,
+        rewriting: details.rewriting,
     };
     let closing = match read_word::<Outcome>(row, 11)? {
         Some(outcome) => Some(FlowClosing {

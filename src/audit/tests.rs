@@ -58,6 +58,7 @@ pub(super) fn opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 

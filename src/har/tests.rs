@@ -277,6 +277,7 @@ fn record(number: u32) -> FlowRecord {
             body: None,
             credentials: Vec::new(),
             news: Vec::new(),
+            rewriting: None,
         },
         closing: Some(FlowClosing {
             outcome: Outcome::Forwarded,

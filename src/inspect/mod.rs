@@ -8,12 +8,11 @@ mod capture;
 mod credential;
 mod head;
 mod news;
+mod rewrite;
 mod stream;
 mod walk;
 
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::{
     destination::{Catalogue, Events},
@@ -21,9 +20,11 @@ use crate::{
     model::{
         Action, Answer, Authority, AuthorityPattern, CapturedRequest, Decision, Destination, DestinationKind,
         FingerprintKey, FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead,
+        RewrittenRequest,
     },
     payload,
     policy::{Fail, Policy, Question},
+    redaction::Redactor,
     rules::RuleSet,
 };
 
@@ -39,8 +40,8 @@ pub enum Forward {
     Original,
     /// Nothing: the request is answered here, with this.
     Refused(LocalAnswer),
-    /// These bytes instead of the client's body.
-    Rewritten(Bytes),
+    /// This instead of what the client sent.
+    Rewritten(Box<RewrittenRequest>),
 }
 
 /// What an inspection came to.
@@ -50,6 +51,8 @@ pub struct Inspection {
     pub opening: FlowOpening,
     /// What to send on then.
     pub forward: Forward,
+    /// What went wrong on our side, for people; never payload text.
+    pub error: Option<String>,
 }
 
 /// What bounds an inspection and what it keeps.
@@ -73,6 +76,7 @@ pub struct Inspector {
     key: FingerprintKey,
     options: Options,
     known: Arc<Known>,
+    redactor: Redactor,
 }
 
 impl Inspector {
@@ -86,8 +90,9 @@ impl Inspector {
         options: Options,
     ) -> Self {
         let known = Arc::new(Known::new(Events::embedded(), []));
+        let redactor = Redactor::new(&key);
         let (catalogue, intercepted) = (Arc::new(catalogue), intercepted.into());
-        Self { catalogue, intercepted, rules: Arc::new(rules), policy, key, options, known }
+        Self { catalogue, intercepted, rules: Arc::new(rules), policy, key, options, known, redactor }
     }
 
     /// Says what is no news, instead of the built-in names alone.
@@ -107,6 +112,7 @@ impl Inspector {
             key: self.key.clone(),
             options: self.options.clone(),
             known: Arc::clone(&self.known),
+            redactor: self.redactor.clone(),
         }
     }
 
@@ -165,7 +171,8 @@ impl Inspector {
         let policy_row = format!("fail.{}", destination.kind).into();
         match self.policy.on_failure(destination.kind) {
             Fail::Open => {
-                Inspection { opening: FlowOpening { policy_row, ..opening }, forward: Forward::Original }
+                let opening = FlowOpening { policy_row, ..opening };
+                Inspection { opening, forward: Forward::Original, error: None }
             }
             Fail::Closed => {
                 let (given, answer) =
@@ -174,6 +181,7 @@ impl Inspector {
                 Inspection {
                     opening: FlowOpening { action: Action::Block, policy_row, answered, ..opening },
                     forward: Forward::Refused(answer),
+                    error: None,
                 }
             }
         }
@@ -269,5 +277,7 @@ fn decided(opening: FlowOpening, decision: Option<Decision>) -> FlowOpening {
 
 #[cfg(test)]
 mod head_tests;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod tests;

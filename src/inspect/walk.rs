@@ -10,16 +10,16 @@ use http::{Method, Version};
 use crate::{
     encoding,
     model::{
-        Action, CapturedBody, CapturedFields, CapturedRequest, Decision, Destination, DestinationId,
+        Action, Answer, CapturedBody, CapturedFields, CapturedRequest, Decision, Destination, DestinationId,
         DestinationKind, Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NodeId, NotInspected,
-        PathWriter, RequestHead, TextId,
+        PathWriter, RequestHead, Rewriting, TextId,
     },
     payload::{self, PayloadFormat},
-    policy::Question,
+    policy::{Fail, Question},
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, answer, capture, head::Head, stream};
+use super::{Forward, Inspection, Inspector, answer, capture, head::Head, rewrite, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -31,32 +31,32 @@ thread_local! {
 
 /// A request of which it is known whom it is for.
 pub(super) struct Classified<'i> {
-    inspector: &'i Inspector,
-    request: CapturedRequest,
-    destination: Destination,
-    time_ms: i64,
+    pub(super) inspector: &'i Inspector,
+    pub(super) request: CapturedRequest,
+    pub(super) destination: Destination,
+    pub(super) time_ms: i64,
 }
 
 /// A request whose body was taken apart, as far as that was possible.
 pub(super) struct Decoded<'i> {
-    classified: Classified<'i>,
-    format: Option<PayloadFormat>,
-    document: Option<Document>,
-    not_inspected: Option<NotInspected>,
+    pub(super) classified: Classified<'i>,
+    pub(super) format: Option<PayloadFormat>,
+    pub(super) document: Option<Document>,
+    pub(super) not_inspected: Option<NotInspected>,
 }
 
 /// A request in which the rules have looked.
 pub(super) struct Scanned<'i> {
-    decoded: Decoded<'i>,
-    head: Head,
-    hits: Vec<Hit>,
+    pub(super) decoded: Decoded<'i>,
+    pub(super) head: Head,
+    pub(super) hits: Vec<Hit>,
     findings: Vec<Finding>,
 }
 
 /// A request about which policy has decided.
 pub(super) struct Decided<'i> {
-    scanned: Scanned<'i>,
-    decision: Decision,
+    pub(super) scanned: Scanned<'i>,
+    pub(super) decision: Decision,
 }
 
 impl<'i> Classified<'i> {
@@ -166,6 +166,7 @@ impl Scanned<'_> {
 impl Decided<'_> {
     /// Writes the record, and says what to send on.
     pub(super) fn finish(self) -> Inspection {
+        let rewritten = (self.decision.action == Action::Redact).then(|| rewrite::rewrite(&self));
         let Self { scanned: Scanned { decoded, head, hits, findings }, decision } = self;
         let Classified { inspector, request, destination, time_ms } = decoded.classified;
         let body = match &request.body {
@@ -181,32 +182,78 @@ impl Decided<'_> {
             let keep = |path: &str, value: &str| fields.push(path, value);
             fields_left_out = inspector.options.capture.fields(document, &hits, mask, keep);
         }
-        let (answered, forward) = match decision.action {
-            Action::Allow => (None, Forward::Original),
-            // Nothing is rewritten yet, so nothing may leave.
-            Action::Block | Action::Redact => {
-                let document = decoded.document.as_ref();
-                let (wanted, head) = (decision.answer, &request.head);
-                let (given, answer) = answer::answer(wanted, &destination, head, document, answer::BY_POLICY);
-                (Some(given), Forward::Refused(answer))
-            }
+        let document = decoded.document.as_ref();
+        let mut result = Carried { action: decision.action, row: decision.row.into(), ..Carried::default() };
+        let refuse = |wanted, why| {
+            let (given, answer) = answer::answer(wanted, &destination, &request.head, document, why);
+            (Some(given), Forward::Refused(answer))
         };
+        match (decision.action, rewritten) {
+            (Action::Block, _) => {
+                (result.answered, result.forward) = refuse(decision.answer, answer::BY_POLICY);
+            }
+            (_, None | Some(Ok(None))) => {}
+            (_, Some(Ok(Some((rewritten, rewriting))))) => {
+                result.rewriting = Some(rewriting);
+                result.forward = Forward::Rewritten(Box::new(rewritten));
+            }
+            (_, Some(Err(error))) => {
+                result.error = Some(error.to_string());
+                result.row = format!("fail.{}", destination.kind).into();
+                if inspector.policy.on_failure(destination.kind) == Fail::Closed {
+                    let wanted = inspector.policy.failure_answer();
+                    (result.answered, result.forward) = refuse(wanted, answer::BY_FAILURE);
+                    result.action = Action::Block;
+                }
+            }
+        }
+        // What was redacted is kept in no log: of a body that was rewritten, what was sent on.
+        let kept = match &result.forward {
+            Forward::Rewritten(rewritten) => rewritten.body.clone().or_else(|| body.clone()),
+            Forward::Original | Forward::Refused(_) => body.clone(),
+        };
+        let not_inspected =
+            decoded.not_inspected.or(result.error.as_ref().map(|_| NotInspected::InternalError));
         let opening = FlowOpening {
             news,
-            answered,
+            answered: result.answered,
             policy_hash: inspector.policy.hash_shared(),
             session: session(inspector, &request.head, decoded.document.as_ref()),
             request_bytes: body.as_ref().map_or(0, |body| body.len() as u64),
-            action: decision.action,
-            policy_row: decision.row.into(),
+            action: result.action,
+            policy_row: result.row,
+            rewriting: result.rewriting,
             format: decoded.format.as_ref().map(|format| format.name().into()),
             findings,
             fields,
             fields_left_out,
-            body: body.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
-            ..opening(request.id, &request.head, &head, &destination, time_ms, decoded.not_inspected)
+            body: kept.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
+            ..opening(request.id, &request.head, &head, &destination, time_ms, not_inspected)
         };
-        Inspection { opening, forward }
+        Inspection { opening, forward: result.forward, error: result.error }
+    }
+}
+
+/// What came of carrying out a decision.
+struct Carried {
+    action: Action,
+    answered: Option<Answer>,
+    error: Option<String>,
+    forward: Forward,
+    rewriting: Option<Rewriting>,
+    row: Box<str>,
+}
+
+impl Default for Carried {
+    fn default() -> Self {
+        Self {
+            action: Action::Allow,
+            answered: None,
+            error: None,
+            forward: Forward::Original,
+            rewriting: None,
+            row: "".into(),
+        }
     }
 }
 
@@ -238,6 +285,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 

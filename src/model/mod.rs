@@ -43,11 +43,12 @@ pub use local_answer::LocalAnswer;
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
-    FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
+    AppliedEdit, FlowClosing, FlowKind, FlowOpening, FlowRecord, Rewriting, RunClosing, RunOpening,
+    RunRecord, SentCredential,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
 pub(crate) use redaction_reader::read_redaction;
-pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
+pub use request::{CapturedBody, CapturedRequest, RequestHead, RewrittenRequest, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;
 pub use switch::{

@@ -192,6 +192,7 @@ impl Step {
         let request =
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
         let (mut flow, forward, error) = self.admit(&head, request, bytes.len()).await;
+        let mut trailers = trailers;
         let bytes = match forward {
             Forward::Original => bytes,
             Forward::Refused(answer) => {
@@ -200,8 +201,23 @@ impl Step {
                 return drained(&self.engine, rest, respond::local(answer)).await;
             }
             Forward::Rewritten(rewritten) => {
-                headers::set_length(&mut parts.headers, rewritten.len());
-                rewritten
+                trailers = rewritten.trailers;
+                parts.headers = rewritten.headers;
+                let Some(uri) = headers::with_target(&parts.uri, &rewritten.target) else {
+                    let message = "the redacted target is none that can be sent";
+                    flow.status = Some(StatusCode::BAD_GATEWAY);
+                    flow.finish(Outcome::Refused, Some(message.to_owned()));
+                    return drained(&self.engine, rest, respond::text(StatusCode::BAD_GATEWAY, message))
+                        .await;
+                };
+                parts.uri = uri;
+                match rewritten.body {
+                    Some(body) => {
+                        headers::set_length(&mut parts.headers, body.len());
+                        body
+                    }
+                    None => bytes,
+                }
             }
         };
         let progress = Progress::new(Arc::clone(&flow.request_bytes));
@@ -226,13 +242,16 @@ impl Step {
         size: usize,
     ) -> (Flow, Forward, Option<String>) {
         let (inspected, mut error) = match self.inspect(request, size).await {
-            Some(inspected) => (inspected, None),
+            Some(mut inspected) => {
+                let error = inspected.error.take();
+                (inspected, error)
+            }
             None => {
                 let error = "inspection failed on our side".to_owned();
                 (self.fail(head, Some(NotInspected::InternalError)), Some(error))
             }
         };
-        let Inspected { opening, forward } = inspected;
+        let Inspected { opening, forward, .. } = inspected;
         let not_inspected = opening.not_inspected;
         let closed = self.engine.services.inspection.fails_closed(&self.destination);
         let kept = (!closed).then(|| opening.clone());

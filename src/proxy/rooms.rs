@@ -73,9 +73,9 @@ impl From<inspect::Inspection> for Inspected {
         let forward = match inspection.forward {
             inspect::Forward::Original => Forward::Original,
             inspect::Forward::Refused(answer) => Forward::Refused(answer),
-            inspect::Forward::Rewritten(body) => Forward::Rewritten(body),
+            inspect::Forward::Rewritten(request) => Forward::Rewritten(request),
         };
-        Self { opening: inspection.opening, forward }
+        Self { opening: inspection.opening, forward, error: inspection.error }
     }
 }
 

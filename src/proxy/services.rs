@@ -2,12 +2,11 @@
 
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use rustls::sign::CertifiedKey;
 
 use crate::model::{
     Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, LocalAnswer,
-    NotInspected, RequestHead,
+    NotInspected, RequestHead, RewrittenRequest,
 };
 
 /// Everything that the proxy asks of others.
@@ -76,6 +75,8 @@ pub struct Inspected {
     pub opening: FlowOpening,
     /// What leaves.
     pub forward: Forward,
+    /// What went wrong on our side, for people; never payload text.
+    pub error: Option<String>,
 }
 
 /// What is sent on.
@@ -85,8 +86,8 @@ pub enum Forward {
     Original,
     /// Nothing: the client gets this answer.
     Refused(LocalAnswer),
-    /// Other bytes in place of the body, in the same content coding.
-    Rewritten(Bytes),
+    /// This instead of what the client sent.
+    Rewritten(Box<RewrittenRequest>),
 }
 
 /// Keeps the records.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{CapturedField, Finding, FlowRecord, SentCredential},
+    model::{AppliedEdit, CapturedField, Finding, FlowRecord, SentCredential},
     report::words,
 };
 
@@ -50,6 +50,19 @@ pub fn flow_with_fields(flow: &FlowRecord) -> Value {
     let field = |field: CapturedField| json!({ "path": field.path, "value": field.value });
     value["fields"] = flow.opening.fields.iter().map(field).collect();
     value["fields_left_out"] = flow.opening.fields_left_out.into();
+    let edit = |edit: &AppliedEdit| {
+        json!({
+            "path": edit.path, "method": edit.method, "before": edit.before, "after": edit.after, "with": edit.with,
+        })
+    };
+    value["rewriting"] = match &flow.opening.rewriting {
+        None => Value::Null,
+        Some(rewriting) => json!({
+            "body_bytes": rewriting.body_bytes,
+            "edits": rewriting.edits.iter().map(edit).collect::<Vec<_>>(),
+            "edits_left_out": rewriting.edits_left_out,
+        }),
+    };
     value
 }
 
@@ -132,5 +145,6 @@ mod tests {
 
         assert_eq!(value["fields"][0]["path"], "first-party-events:events/0/event_type");
         assert_eq!(value["fields_left_out"], 0);
+        assert!(value["rewriting"].is_null());
     }
 }

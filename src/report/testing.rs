@@ -44,6 +44,7 @@ pub(super) fn record(number: u32, destination: &str, kind: DestinationKind, path
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
+            rewriting: None,
         },
         closing: Some(FlowClosing {
             outcome: Outcome::Forwarded,

@@ -49,7 +49,7 @@ impl Inspection for FakeInspection {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         let forward = self.forward.lock().unwrap().clone().unwrap_or(Forward::Original);
-        Inspected { opening, forward }
+        Inspected { opening, forward, error: None }
     }
 
     fn uninspected(
@@ -91,7 +91,8 @@ impl Inspection for FakeInspection {
             trailers: None,
         };
         let closed = self.fails_closed(destination);
-        Inspected { opening, forward: if closed { Forward::Refused(answer) } else { Forward::Original } }
+        let forward = if closed { Forward::Refused(answer) } else { Forward::Original };
+        Inspected { opening, forward, error: None }
     }
 
     fn tunnel(
@@ -127,6 +128,7 @@ impl Inspection for FakeInspection {
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
+            rewriting: None,
         }
     }
 }
