@@ -2,6 +2,7 @@
 //! what its settings files add. Everything is computed from values that the caller passes in; only
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
+mod account;
 mod child;
 mod files;
 mod no_proxy;
@@ -17,6 +18,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use account::account_values;
 pub use child::{ChildEnvironment, ChildInputs};
 pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;

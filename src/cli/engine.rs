@@ -14,16 +14,16 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     audit::{self, Reader, RunWriter, Store},
     ca::{CertificateAuthority, LeafCache},
-    claude::UpstreamProxies,
+    claude::{Environment, Platform, UpstreamProxies},
     cli::{exit::Failure, output::now_ms},
-    config::{self, AuditSync, Roots, Settings},
+    config::{self, AuditSync, Env, Roots, Settings},
     destination::{Catalogue, Events},
     inspect::{self, Inspector, Known},
     model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
     policy::Policy,
     proxy::{Limits, Proxy, ProxyConfig, Services},
     report::Summary,
-    rules::{self, RuleSet, Source},
+    rules::{self, KnownValue, RuleSet, Source},
 };
 
 /// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) ca: Arc<CertificateAuthority>,
     /// Roots to trust upstream.
     pub(super) roots: RootCertStore,
+    /// What this machine knows of its user; looked for, and kept in memory only.
+    pub(super) known: Vec<KnownValue>,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
 }
@@ -83,7 +85,7 @@ impl Engine {
         let inspector = Inspector::new(
             Catalogue::embedded(),
             plan.intercepted,
-            rules(settings)?,
+            rules(settings)?.with_known(&plan.known),
             policy(settings)?,
             store.fingerprint_key(),
             inspect::Options { capture: settings.capture, ..inspect::Options::default() },
@@ -143,11 +145,12 @@ impl Engine {
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;
-        tokio::task::spawn_blocking(move || run.finish(closing))
+        let head = tokio::task::spawn_blocking(move || run.finish(closing))
             .await
             .map_err(|error| Failure::new("the audit log ended badly", error))?
             .map_err(|error| Failure::new("closing the audit log", error))?;
-        let summary = summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms);
+        let summary =
+            summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms).sealed(&head.hash.to_string());
         // Known from now on. A run that is killed does not get here: what it saw is new again in the next one.
         let news = summary.news().map(|(kind, name, _)| (kind, name));
         self.store
@@ -227,6 +230,12 @@ fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .into_iter()
         .map(|path| Ok(Source { name: path.display().to_string(), text: fs::read_to_string(&path)? }))
         .collect()
+}
+
+/// What this machine knows of its user, with the variables that the audited program has.
+pub(super) fn known(environment: &Env, variables: &Environment) -> Vec<KnownValue> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    config::known_values(environment, variables, &folder, Platform::current())
 }
 
 /// The user's policy, or the built-in one.

@@ -13,6 +13,7 @@ mod rules;
 mod run;
 mod scan;
 mod show;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -65,7 +66,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
-        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -50,8 +50,9 @@ async fn run(
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
     let client_settings = client_settings(environment);
-    let intercepted =
-        intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
+    let variables = ClientSettings::overlay(&client_settings, environment.variables());
+    let intercepted = intercepted(settings, &variables);
+    let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -71,6 +72,7 @@ async fn run(
             intercepted,
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
+            known,
             upstream,
         },
     )

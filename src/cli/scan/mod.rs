@@ -20,18 +20,25 @@ use crate::{
         exit::{Exit, Failure},
         output::Terminal,
     },
-    config::Settings,
+    config::{Env, Settings},
     destination::Catalogue,
     inspect::{self, Capture, Inspector},
     model::{Action, FingerprintKey, Severity},
     report::{self, Summary, View, sanitize},
+    rules::KnownValue,
 };
 
 use kind::Kind;
 use request::Scanned;
 
-pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let inspector = inspector(settings)?;
+pub(super) fn execute(
+    command: &Scan,
+    settings: &Settings,
+    environment: &Env,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let known = if command.known { engine::known(environment, environment.variables()) } else { Vec::new() };
+    let inspector = inspector(settings, &known)?;
     let kind = command.format.as_deref().map(|name| Kind::named(name, inspector.catalogue())).transpose()?;
     let mut scan = Run {
         inspector,
@@ -51,11 +58,11 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
 }
 
 /// As for the proxy, but for the fields of a payload, which nobody would read.
-fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+fn inspector(settings: &Settings, known: &[KnownValue]) -> Result<Inspector, Failure> {
     Ok(Inspector::new(
         Catalogue::embedded(),
         settings.intercept.clone(),
-        engine::rules(settings)?,
+        engine::rules(settings)?.with_known(known),
         engine::policy(settings)?,
         key(settings)?,
         inspect::Options { capture: Capture::None, ..inspect::Options::default() },
