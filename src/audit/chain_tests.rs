@@ -325,3 +325,68 @@ fn the_sample_leaves_no_column_of_a_flow_empty() {
         assert!(connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0, "{name}");
     }
 }
+
+/// Says what a record costs to write and to verify, on stdout:
+/// `PLAINSIGHT_TEST_FLOWS=1000000 cargo test --release --lib cost_of_the_chain -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures; it holds nothing to account"]
+fn cost_of_the_chain() {
+    let flows: u32 = std::env::var("PLAINSIGHT_TEST_FLOWS").map_or(50_000, |count| count.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let run = begin(folder.path());
+    let writer = run.writer();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (begun, cpu) = (std::time::Instant::now(), cpu_ms());
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for at in 0..flows {
+            let writer = writer.clone();
+            tasks.spawn(async move {
+                let mut opening = opening(writer.next_id());
+                // As much as a batch of the recordings has: some kilobytes.
+                opening.findings = vec![finding("account.email", "pii.contact"); 40];
+                for (number, finding) in opening.findings.iter_mut().enumerate() {
+                    finding.path =
+                        crate::model::FieldPath::from_raw(format!("json:events/{number}/{at}/user/email"));
+                }
+                writer.open(opening).await.unwrap().close(closing(Outcome::Forwarded));
+            });
+            if tasks.len() >= 64 {
+                tasks.join_next().await.unwrap().unwrap();
+            }
+        }
+        tasks.join_all().await;
+    });
+    finish(run);
+    let each = |total: f64| total / f64::from(flows);
+    let bytes = fs::metadata(folder.path().join(DATABASE_FILE)).unwrap().len();
+    println!(
+        "{flows} flows written: {:.1} us each, {:.1} us of processor time, {:.0} bytes",
+        each(begun.elapsed().as_secs_f64() * 1e6),
+        each((cpu_ms() - cpu) * 1e3),
+        each(bytes as f64),
+    );
+
+    let begun = std::time::Instant::now();
+    let found = verify(folder.path(), &[]);
+
+    assert!(found.holds());
+    println!(
+        "verified in {:.1} s: {:.1} us a flow",
+        begun.elapsed().as_secs_f64(),
+        each(begun.elapsed().as_secs_f64() * 1e6)
+    );
+}
+
+/// Processor time of this process, in milliseconds; 0 where it cannot be told.
+fn cpu_ms() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<f64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok().or(Some(0.0)))
+        .collect();
+    fields.get(11).zip(fields.get(12)).map_or(0.0, |(user, system)| (user + system) * 10.0)
+}

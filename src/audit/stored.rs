@@ -16,11 +16,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stored<'c> {
     connection: &'c Connection,
-    terms: HashMap<i64, (Box<str>, Box<str>)>,
-    places: HashMap<i64, (Box<str>, Box<str>)>,
+    terms: Pairs,
+    places: Pairs,
     sets: HashMap<i64, Box<[u8]>>,
     columns: Vec<String>,
 }
+
+/// Two texts each, by number.
+type Pairs = HashMap<i64, (Box<str>, Box<str>)>;
 
 /// The beginning of a flow as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +226,7 @@ fn column_names(statement: &Statement<'_>) -> Vec<String> {
     statement.column_names().into_iter().map(str::to_owned).collect()
 }
 
-fn pairs(connection: &Connection, sql: &str) -> Result<HashMap<i64, (Box<str>, Box<str>)>, AuditError> {
+fn pairs(connection: &Connection, sql: &str) -> Result<Pairs, AuditError> {
     let mut statement = connection.prepare(sql)?;
     let pairs = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     Ok(pairs.collect::<Result<_, _>>()?)

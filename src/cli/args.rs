@@ -160,9 +160,12 @@ pub struct Proxy {
 /// List what was recorded, oldest first.
 #[derive(Args, Debug, Default)]
 #[command(
-    after_help = "Examples:\n  plainsight log --since 1h\n  plainsight log --destination 'first-party-*' --json | jq .path\n  plainsight log --rule contact.email"
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  plainsight log --since 1h\n  plainsight log --destination 'first-party-*' --json | jq .path\n  plainsight log --rule contact.email\n  plainsight log verify"
 )]
 pub struct Log {
+    #[command(subcommand)]
+    pub command: Option<LogCommand>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -198,6 +201,33 @@ pub struct Log {
     pub limit: Option<usize>,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Check that no record was changed, removed or moved
+    Verify(Verify),
+}
+
+/// Check that no record was changed, removed or moved.
+///
+/// Each record is hashed together with the one before. What was rewritten as a whole, or cut off at the end, shows only
+/// against a head that was noted elsewhere: each run prints its own at its end (`sealed: …`), and `--seal` writes the
+/// present one. Exits with 0 if everything holds, 1 if not, 2 if it could not be told.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight log verify\n  plainsight log verify --seal head.txt\n  plainsight log verify --head head.txt"
+)]
+pub struct Verify {
+    /// A head that was noted earlier: 64 hex digits, or a file that `--seal` wrote (repeatable)
+    #[arg(long, value_name = "HEX|FILE")]
+    pub head: Vec<String>,
+    /// Write the present head to FILE, if everything holds
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub seal: Option<PathBuf>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The same decoders and rules over recordings and the client's own files, with no network.
 ///
 /// Reads HAR 1.2 (of browsers, mitmproxy, HTTP Toolkit), event batches that the client could not send
@@ -215,6 +245,10 @@ pub struct Scan {
     /// `otlp-metrics`, `otlp-traces`, a destination such as `first-party-events`, or a format such as `json`
     #[arg(long = "as", value_name = "FORMAT")]
     pub format: Option<String>,
+    /// Look for what this machine knows of its user too: names, accounts, secrets of the environment. For recordings that
+    /// were made on it
+    #[arg(long)]
+    pub known: bool,
     /// Exit with 1 if anything of this severity or worse is found
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,

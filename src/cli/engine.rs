@@ -14,14 +14,14 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     audit::{self, Reader, RunWriter, Store},
     ca::{CertificateAuthority, LeafCache},
-    claude::UpstreamProxies,
+    claude::{Environment, Platform, UpstreamProxies},
     cli::{
         exit::Failure,
         live::{self, Watched, Watching},
         output::now_ms,
     },
     compliance::{Claims, Controls, DestinationHosts},
-    config::{self, AuditSync, Roots, Settings},
+    config::{self, AuditSync, Env, Roots, Settings},
     destination::{self, Catalogue, Events},
     inspect::{self, Inspector, Known},
     model::{
@@ -31,7 +31,7 @@ use crate::{
     policy::{Names, PROFILES, Policy},
     proxy::{Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
     report::Summary,
-    rules::{self, RuleSet, Source},
+    rules::{self, KnownValue, RuleSet, Source},
 };
 
 /// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
@@ -55,6 +55,8 @@ pub(super) struct Plan {
     pub(super) holds_notices: bool,
     /// Roots to trust upstream.
     pub(super) roots: RootCertStore,
+    /// What this machine knows of its user; looked for, and kept in memory only.
+    pub(super) known: Vec<KnownValue>,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
     /// What the audited client was told, if it is known.
@@ -94,7 +96,8 @@ impl Engine {
         let baseline =
             store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
         let watched = Watched::read(settings)?;
-        let rules = rules(settings)?;
+        let known = Arc::new(plan.known);
+        let rules = rules(settings)?.with_known(&known);
         let policy = policy(settings, &rules)?;
         let inspector = Inspector::new(
             Catalogue::embedded(),
@@ -141,7 +144,7 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
-        let watching = live::watch(settings.clone(), watched, inspection, plan.holds_notices);
+        let watching = live::watch(settings.clone(), watched, known, inspection, plan.holds_notices);
         Ok(Self {
             address,
             watching,
@@ -175,11 +178,12 @@ impl Engine {
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;
-        tokio::task::spawn_blocking(move || run.finish(closing))
+        let head = tokio::task::spawn_blocking(move || run.finish(closing))
             .await
             .map_err(|error| Failure::new("the audit log ended badly", error))?
             .map_err(|error| Failure::new("closing the audit log", error))?;
-        let summary = summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms);
+        let summary =
+            summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms).sealed(&head.hash.to_string());
         // Known from now on. A run that is killed does not get here: what it saw is new again in the next one.
         let news = summary.news().map(|(kind, name, _)| (kind, name));
         self.store
@@ -259,6 +263,12 @@ pub(super) fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .into_iter()
         .map(|path| Ok(Source { name: path.display().to_string(), text: fs::read_to_string(&path)? }))
         .collect()
+}
+
+/// What this machine knows of its user, with the variables that the audited program has.
+pub(super) fn known(environment: &Env, variables: &Environment) -> Vec<KnownValue> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    config::known_values(environment, variables, &folder, Platform::current())
 }
 
 /// The built-in promises.

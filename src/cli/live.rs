@@ -12,6 +12,7 @@ use crate::{
     cli::{engine, exit::Failure},
     config::Settings,
     proxy::LiveInspector,
+    rules::KnownValue,
 };
 
 /// How often the files are looked at. A person who has saved a file looks up about as fast.
@@ -72,13 +73,15 @@ impl Notices {
 pub(super) fn watch(
     settings: Settings,
     began_with: Watched,
+    known: Arc<Vec<KnownValue>>,
     inspection: Arc<LiveInspector>,
     holds_notices: bool,
 ) -> Watching {
     let notices = Arc::new(Notices { holds: holds_notices, held: Mutex::default() });
     let said = Arc::clone(&notices);
     let task = tokio::spawn(async move {
-        let mut watch = Watch { settings, seen: Ok(began_with.clone()), in_force: began_with, inspection };
+        let mut watch =
+            Watch { settings, known, seen: Ok(began_with.clone()), in_force: began_with, inspection };
         loop {
             tokio::time::sleep(EVERY).await;
             // Compiling rules takes a while, and no request should wait for it.
@@ -98,6 +101,8 @@ pub(super) fn watch(
 
 struct Watch {
     settings: Settings,
+    /// What the rules look for besides what their files say.
+    known: Arc<Vec<KnownValue>>,
     /// What was last seen, so that a mistake is said once.
     seen: Result<Watched, String>,
     in_force: Watched,
@@ -129,6 +134,7 @@ impl Watch {
         let before = self.inspection.current();
         let rules =
             (watched.rules != self.in_force.rules).then(|| engine::rules(&self.settings)).transpose()?;
+        let rules = rules.map(|rules| rules.with_known(&self.known));
         let (name, text) = &watched.policy;
         let policy = engine::checked_policy(name, text, rules.as_ref().unwrap_or(before.rules()))?;
         let what = match (&rules, policy.hash() == before.policy().hash()) {

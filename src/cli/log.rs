@@ -10,10 +10,11 @@ use jiff::{Span, Timestamp, ToSpan as _, civil, tz::TimeZone};
 use crate::{
     audit::{Filter, Order, Reader},
     cli::{
-        args::Log,
+        args::{Log, LogCommand},
         engine,
         exit::{Exit, Failure},
         output::{self, Terminal},
+        verify,
     },
     config::Settings,
     har,
@@ -25,6 +26,9 @@ use crate::{
 const DEFAULT_LIMIT: usize = 50;
 
 pub(super) fn execute(command: &Log, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
+    if let Some(LogCommand::Verify(command)) = &command.command {
+        return verify::execute(command, settings);
+    }
     let reader = engine::reader(settings)?;
     let filter = filter(command, settings)?;
     if command.json {

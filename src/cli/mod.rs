@@ -20,6 +20,7 @@ mod run;
 mod scan;
 mod show;
 mod told;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -77,7 +78,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
-        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -118,7 +118,7 @@ fn check(settings: &Settings, har: Option<&Path>, run: Option<RunId>, json: bool
         Some(path) => {
             // As if nothing had been in force: a recording was not decided about.
             let observing = Settings { policy: None, ..settings.clone() };
-            of_recording(&scan::inspector(&observing, Capture::None)?, path, visit)?;
+            of_recording(&scan::inspector(&observing, Capture::None, &[])?, path, visit)?;
             path.display().to_string()
         }
         None => {
@@ -221,7 +221,7 @@ fn explain(settings: &Settings, what: &OsStr) -> Result<Exit, Failure> {
             .ok_or_else(|| Failure(format!("there is no record {id}; `plainsight log` lists them")))?;
         explained(&mut text, &policy, &record, Some(id));
     } else {
-        of_recording(&scan::inspector(settings, Capture::None)?, Path::new(what), |record| {
+        of_recording(&scan::inspector(settings, Capture::None, &[])?, Path::new(what), |record| {
             explained(&mut text, &policy, record, None);
         })?;
     }

@@ -57,8 +57,9 @@ async fn run(
         eprintln!("plainsight: {problem}");
     }
     let client_settings = told.settings();
-    let intercepted =
-        intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
+    let variables = ClientSettings::overlay(&client_settings, environment.variables());
+    let intercepted = intercepted(settings, &variables);
+    let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -80,6 +81,7 @@ async fn run(
             intercepted,
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
+            known,
             upstream,
             told: None,
         },

@@ -252,6 +252,7 @@ impl Page<'_> {
 
     fn next(&mut self, summary: &Summary) {
         if summary.flows() == 0 || summary.is_unstored() {
+            self.sealed(summary);
             return;
         }
         self.blank();
@@ -272,6 +273,14 @@ impl Page<'_> {
         } else {
             self.line(&format!("  {all}"));
             self.line(&format!("  {one}"));
+        }
+        self.sealed(summary);
+    }
+
+    /// The head is for copying: it is never cut, however narrow the terminal.
+    fn sealed(&mut self, summary: &Summary) {
+        if let Some(head) = summary.head() {
+            self.line(&format!("  {}{head}", self.view.paint(Ink::Dim, "sealed: ")));
         }
     }
 
@@ -432,6 +441,16 @@ mod tests {
         let page = screen(&Summary::from_flows(&testing::session()), &testing::view(80));
 
         assert_eq!(page, include_str!("snapshots/screen-80.txt"));
+    }
+
+    #[test]
+    fn the_head_of_the_audit_chain_stands_whole_in_the_last_line() {
+        let head = "5a".repeat(32);
+        for summary in [Summary::from_flows(&testing::session()), Summary::default()] {
+            let page = screen(&summary.sealed(&head), &testing::view(40));
+
+            assert_eq!(page.lines().last(), Some(&*format!("  sealed: {head}")));
+        }
     }
 
     #[test]

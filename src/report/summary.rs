@@ -28,6 +28,7 @@ pub struct Summary {
     news: BTreeMap<(Box<str>, Box<str>), u64>,
     answered: BTreeMap<Answer, u64>,
     lost: u64,
+    head: Option<Box<str>>,
     is_unstored: bool,
     new_since_ms: Option<i64>,
     example: Option<((Severity, usize), FlowId)>,
@@ -107,6 +108,18 @@ impl Summary {
     pub const fn with_lost(mut self, lost: u64) -> Self {
         self.lost = lost;
         self
+    }
+
+    /// Says what the head of the audit chain was at the run's end.
+    #[must_use]
+    pub fn sealed(mut self, head: &str) -> Self {
+        self.head = Some(head.into());
+        self
+    }
+
+    /// The head of the audit chain at the run's end, as hex.
+    pub fn head(&self) -> Option<&str> {
+        self.head.as_deref()
     }
 
     /// Says since when what is new is new: the beginning of the run before.
@@ -297,6 +310,7 @@ impl Summary {
             },
             "new_since": self.new_since_ms.and_then(super::json::time),
             "lost": self.lost,
+            "head": self.head,
         })
     }
 

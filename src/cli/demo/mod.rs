@@ -98,6 +98,8 @@ async fn demo(
             intercepted,
             ca: Arc::new(ca),
             roots: trusted(&[&origin.certificate]),
+            // The recording is nobody's: what it shows is the same on every machine.
+            known: Vec::new(),
             upstream: UpstreamProxies::default(),
             told: None,
         },

@@ -20,19 +20,26 @@ use crate::{
         exit::{Exit, Failure},
         output::Terminal,
     },
-    config::Settings,
+    config::{Env, Settings},
     destination::Catalogue,
     har::Entry,
     inspect::{self, Capture, Inspector},
     model::{Action, FingerprintKey, FlowRecord, Severity},
     report::{self, Summary, View, sanitize},
+    rules::KnownValue,
 };
 
 use kind::Kind;
 use request::Scanned;
 
-pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let inspector = inspector(settings, Capture::None)?;
+pub(super) fn execute(
+    command: &Scan,
+    settings: &Settings,
+    environment: &Env,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let known = if command.known { engine::known(environment, environment.variables()) } else { Vec::new() };
+    let inspector = inspector(settings, Capture::None, &known)?;
     let kind = command.format.as_deref().map(|name| Kind::named(name, inspector.catalogue())).transpose()?;
     let mut scan = Run {
         inspector,
@@ -52,8 +59,12 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
 }
 
 /// As for the proxy, but for the fields of a payload, which `scan` has no use for.
-pub(super) fn inspector(settings: &Settings, capture: Capture) -> Result<Inspector, Failure> {
-    let rules = engine::rules(settings)?;
+pub(super) fn inspector(
+    settings: &Settings,
+    capture: Capture,
+    known: &[KnownValue],
+) -> Result<Inspector, Failure> {
+    let rules = engine::rules(settings)?.with_known(known);
     let policy = engine::policy(settings, &rules)?;
     Ok(Inspector::new(
         Catalogue::embedded(),
