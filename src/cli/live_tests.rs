@@ -33,6 +33,7 @@ fn watch_of(folder: &Path) -> Watch {
     let inspector = Inspector::new(Catalogue::embedded(), Vec::new(), rules, policy, key, options);
     let in_force = Watched::read(&settings).unwrap();
     Watch {
+        known: Arc::default(),
         settings,
         seen: Ok(in_force.clone()),
         in_force,

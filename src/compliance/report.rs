@@ -298,8 +298,12 @@ impl CheckReport {
             })
         });
         let worst = results.chain(claims).max();
-        // Without anything to watch nothing was checked.
-        if self.subjects.is_empty() { Outcome::CouldNotTell } else { worst.unwrap_or(Outcome::Holds) }
+        // Without anything to watch, or to hold it against, nothing was checked.
+        let is_checked = |subject: &SubjectReport| subject.told.is_some() || !subject.results.is_empty();
+        if self.subjects.is_empty() || !self.subjects.iter().all(is_checked) {
+            return worst.unwrap_or(Outcome::CouldNotTell).max(Outcome::CouldNotTell);
+        }
+        worst.unwrap_or(Outcome::Holds)
     }
 
     /// Counts the results that count.

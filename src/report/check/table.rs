@@ -57,15 +57,17 @@ impl Page<'_> {
         }
         self.out.push('\n');
         let control = subject.results.iter().map(|result| text::width(&result.control)).max().unwrap_or(0);
-        let control = control.clamp("CONTROL".len(), CONTROL);
+        let room = self.columns.saturating_sub(VERDICT + 2 + DESTINATION);
+        let control = control.clamp("CONTROL".len(), CONTROL.min(room));
         if !subject.results.is_empty() {
             let heading =
                 format!("{}{}  DESTINATION", text::left("VERDICT", VERDICT), text::left("CONTROL", control));
             self.line(Ink::Dim, "", &heading);
         }
-        for result in sorted(subject) {
+        for result in sorted(subject).into_iter().filter(|result| result.is_binding) {
             self.result(result, control);
         }
+        self.unbinding(subject);
         self.claims(subject);
         if !subject.unpromised.is_empty() {
             let told =
@@ -129,6 +131,32 @@ impl Page<'_> {
         }
     }
 
+    /// What no verdict counts for, in a line each: whom a switch does not reach, and of whom nobody says.
+    fn unbinding(&mut self, subject: &SubjectReport) {
+        for (verdict, says) in [
+            (Verdict::Inconclusive, "nobody says whether the switches reach"),
+            (Verdict::Unaffected, "the switches do not reach"),
+        ] {
+            let meant =
+                subject.results.iter().filter(|result| !result.is_binding && result.verdict == verdict);
+            let mut names: Vec<String> = meant
+                .filter_map(|result| {
+                    let sent = if result.evidence_total > 0 {
+                        format!(" ({})", result.evidence_total)
+                    } else {
+                        String::new()
+                    };
+                    Some(format!("{}{sent}", result.destination.as_ref()?))
+                })
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            if !names.is_empty() {
+                self.wrapped(Ink::Dim, "", &format!("{says}: {}", names.join(", ")));
+            }
+        }
+    }
+
     fn claims(&mut self, subject: &SubjectReport) {
         if subject.claims.is_empty() {
             return;
@@ -145,8 +173,10 @@ impl Page<'_> {
             let rest = self.columns.saturating_sub(VERDICT);
             self.out.push_str(&format!("{verdict}{}\n", text::fit(&sanitize(&claim.statement), rest)));
             if claim.verdict == ClaimVerdict::Refuted {
-                let flows = claim.evidence.iter().take(SHOWN).map(|evidence| evidence.flow.to_string());
-                let line = format!("{}: {}", claim.because, flows.collect::<Vec<_>>().join(", "));
+                let mut flows: Vec<&str> = claim.evidence.iter().map(|evidence| &*evidence.flow).collect();
+                flows.dedup();
+                flows.truncate(SHOWN);
+                let line = format!("{}: {}", claim.because, flows.join(", "));
                 self.wrapped(Ink::Plain, INDENT, &line);
             }
         }
@@ -184,6 +214,9 @@ const VERDICT: usize = 14;
 
 /// Columns of a control, at most: destinations are what a reader looks for.
 const CONTROL: usize = 36;
+
+/// Columns of a destination, at least.
+const DESTINATION: usize = 14;
 
 /// Records shown of each verdict; JSON has them all.
 const SHOWN: usize = 4;
