@@ -8,6 +8,7 @@ mod engine;
 mod exit;
 mod log;
 mod output;
+mod panic;
 mod proxy;
 mod rules;
 mod run;
@@ -34,6 +35,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.global.verbose);
+    panic::install_hook();
     match dispatch(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {

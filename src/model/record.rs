@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -24,8 +26,8 @@ pub struct SentCredential {
     pub fingerprint: Fingerprint,
 }
 
-/// What is written before anything leaves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What is written before anything leaves. Its debug form has the length of the body only.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct FlowOpening {
     /// Its number.
     #[serde(skip, default = "placeholder_id")]
@@ -76,6 +78,15 @@ pub struct FlowOpening {
     pub body: Option<bytes::Bytes>,
     /// Things that the catalogue does not know, such as `path`.
     pub news: Vec<Box<str>>,
+}
+
+impl fmt::Debug for FlowOpening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_ref().map(|body| format!("{} bytes", body.len()));
+        // What the log prints of a flow, and the fields. Everything in it was masked, but for the body.
+        let said = serde_json::to_value(self).map_err(|_| fmt::Error)?;
+        f.debug_struct("FlowOpening").field("id", &self.id).field("said", &said).field("body", &body).finish()
+    }
 }
 
 const fn placeholder_id() -> FlowId {
