@@ -6,6 +6,7 @@
 mod capture;
 mod credential;
 mod head;
+mod names;
 mod news;
 mod stream;
 mod walk;

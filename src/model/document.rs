@@ -510,6 +510,16 @@ impl<'d> Field<'d> {
         }
     }
 
+    /// The smallest range of the body that encodes its name, if the name stands there.
+    pub fn name_span(self) -> Option<Range<usize>> {
+        match self.name() {
+            Name::Key { start, end } | Name::EscapedKey { start, end } | Name::PercentKey { start, end } => {
+                Some(self.document.body_span(self.text(), start as usize..end as usize))
+            }
+            Name::FieldNumber(_) | Name::Index(_) | Name::Static(_) => None,
+        }
+    }
+
     /// The last segment of its path, unescaped; `None` for the root and for places in a list.
     pub fn last_segment(self) -> Option<Cow<'d, [u8]>> {
         match self.name() {
