@@ -174,13 +174,13 @@ impl Engine {
         let id = self.run.id();
         self.watching.end();
         _ = self.stop.send(());
-        self.serving.await.map_err(|error| Failure::new("the proxy ended badly", error))?;
+        self.serving.await.map_err(|_| Failure("the proxy ended badly; this is a bug".to_owned()))?;
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;
         let head = tokio::task::spawn_blocking(move || run.finish(closing))
             .await
-            .map_err(|error| Failure::new("the audit log ended badly", error))?
+            .map_err(|_| Failure("the audit log ended badly; this is a bug".to_owned()))?
             .map_err(|error| Failure::new("closing the audit log", error))?;
         let summary =
             summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms).sealed(&head.hash.to_string());

@@ -12,6 +12,7 @@ mod exit;
 mod live;
 mod log;
 mod output;
+mod panic;
 mod policy;
 mod proxy;
 mod report;
@@ -41,6 +42,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.global.verbose);
+    panic::install_hook();
     match dispatch(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -7,6 +7,7 @@ mod answer;
 mod capture;
 mod credential;
 mod head;
+mod names;
 mod news;
 mod rewrite;
 mod stream;

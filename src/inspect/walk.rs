@@ -19,7 +19,7 @@ use crate::{
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, answer, capture, head::Head, rewrite, stream};
+use super::{Forward, Inspection, Inspector, answer, capture, head::Head, names, rewrite, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -328,7 +328,11 @@ pub(super) fn gap(document: &Document) -> Option<NotInspected> {
 
 /// What is kept of hits: for each hit a finding, in the same order.
 pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
-    let mut paths = PathWriter::new(document);
+    let mask = |at: usize| {
+        let hit: &Hit = &hits[at];
+        Cow::Owned(preview(inspector, hit, &document.text(hit.text)[hit.range.clone()]).into())
+    };
+    let mut paths = PathWriter::new(document).masking(names::masked(document, hits, mask));
     // The same few values stand in every event of a batch, and hashing them is most of the work.
     let mut seen: HashMap<_, (Fingerprint, Box<str>)> = HashMap::new();
     let finding = |hit: &Hit| {

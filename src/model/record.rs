@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +52,8 @@ pub struct AppliedEdit {
     pub with: Box<str>,
 }
 
-/// What is written before anything leaves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What is written before anything leaves. Its debug form has the length of the body only.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct FlowOpening {
     /// Its number.
     #[serde(skip, default = "placeholder_id")]
@@ -113,6 +113,15 @@ pub struct FlowOpening {
     /// What was changed before it left, if anything was.
     #[serde(default)]
     pub rewriting: Option<Rewriting>,
+}
+
+impl fmt::Debug for FlowOpening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_ref().map(|body| format!("{} bytes", body.len()));
+        // What the log prints of a flow, and the fields. Everything in it was masked, but for the body.
+        let said = serde_json::to_value(self).map_err(|_| fmt::Error)?;
+        f.debug_struct("FlowOpening").field("id", &self.id).field("said", &said).field("body", &body).finish()
+    }
 }
 
 const fn placeholder_id() -> FlowId {

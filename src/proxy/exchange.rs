@@ -177,7 +177,8 @@ impl Step {
         // been out already. Clients that end do not wait for their last batch to be answered.
         let whole = Whole { head, route, parts, captured, trailers, rest, announced };
         tokio::spawn(self.send_whole(whole)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an exchange failed on our side");
+            // Not the error's own text: it repeats what the panic said, which may quote the payload.
+            tracing::error!(panicked = error.is_panic(), "an exchange failed on our side");
             respond::text(StatusCode::BAD_GATEWAY, "the exchange failed on our side")
         })
     }

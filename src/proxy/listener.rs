@@ -76,7 +76,8 @@ impl Proxy {
                 _ = reaping.tick() => engine.upstream.reap(),
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
-                        warn!(%error, "a connection failed on our side");
+                        // Not the error's own text: it repeats what a panic said, which may quote the payload.
+                        warn!(panicked = error.is_panic(), "a connection failed on our side");
                     }
                 }
                 accepted = accept(&listener, &permits) => match accepted {

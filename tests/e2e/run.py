@@ -27,6 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     _use_own_interpreter()
+    import canary
     import compliance
     import durability
     import identity
@@ -38,7 +39,9 @@ def main() -> int:
     import replay
     import sdk
 
-    files = [real_client, product_tests, compliance, leaf, identity, durability, sdk, otlp, replay, policy]
+    files = [
+        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, replay, policy,
+    ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:
