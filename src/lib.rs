@@ -29,6 +29,7 @@ pub mod encoding;
 pub mod har;
 pub mod payload;
 pub mod policy;
+pub mod redaction;
 pub mod rules;
 // Floor 2
 pub mod inspect;

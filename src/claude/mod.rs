@@ -2,6 +2,7 @@
 //! what its settings files add. Everything is computed from values that the caller passes in; only
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
+mod account;
 mod child;
 mod effective;
 mod files;
@@ -18,6 +19,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use account::account_values;
 pub use child::{ChildEnvironment, ChildInputs};
 pub use effective::{
     CommandLine, Layer, effective, installed_version, layer_of, loopback_exporters, near_misses,

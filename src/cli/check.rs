@@ -237,7 +237,7 @@ fn of_file(
     is_complete: bool,
 ) -> Result<Observation, Failure> {
     let name = path.display().to_string();
-    let inspector = scan::inspector(settings, Capture::Masked)?;
+    let inspector = scan::inspector(settings, Capture::Masked, &[])?;
     let mut flows = Vec::new();
     let mut broken = None;
     let take = |entry: Result<har::Entry, har::Unreadable>| {

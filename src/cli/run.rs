@@ -57,8 +57,9 @@ async fn run(
         eprintln!("plainsight: {problem}");
     }
     let client_settings = told.settings();
-    let intercepted =
-        intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
+    let variables = ClientSettings::overlay(&client_settings, environment.variables());
+    let intercepted = intercepted(settings, &variables);
+    let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -74,10 +75,13 @@ async fn run(
             mode: "run",
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            // The child draws on the terminal.
+            holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
+            known,
             upstream,
             told: None,
         },

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod doctor;
+mod dossier;
 pub mod drift;
 pub mod json;
 mod scan;
@@ -17,6 +18,7 @@ mod testing;
 mod text;
 mod words;
 
+pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
