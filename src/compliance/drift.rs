@@ -22,10 +22,13 @@ crate::model::words! {
     }
 }
 
+/// For whom, and what.
+type Key = (Box<str>, Box<str>);
+
 /// The names of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    names: BTreeMap<Change, BTreeSet<(Box<str>, Box<str>)>>,
+    names: BTreeMap<Change, BTreeSet<Key>>,
     /// Requests to each destination.
     pub requests: BTreeMap<DestinationId, u64>,
 }

@@ -159,7 +159,7 @@ impl Watch<'_> {
         for flow in self.observation.requests(destination) {
             for field in flow.opening.fields.iter() {
                 let is_meant = matches(&control.fields, &control.values, &field)
-                    && !control.placeholders.iter().any(|placeholder| *placeholder == field.value);
+                    && !control.placeholders.contains(&field.value);
                 if is_meant && !field.value.is_empty() {
                     found.push(self.observation.evidence_of_field(flow, &field));
                 }

@@ -174,6 +174,7 @@ impl Observation {
         let host = opening.authority.strip_suffix(":443").unwrap_or(&opening.authority);
         let outcome = match (flow.closing.as_ref().map(|closing| closing.outcome), opening.kind) {
             (_, FlowKind::Tunnel) => ", not decrypted",
+            _ if opening.answered.is_some() => ", answered here and not sent on",
             (Some(Outcome::Refused), _) => ", not sent on",
             (Some(Outcome::UpstreamFailed), _) => ", tried and failed",
             _ => "",

@@ -4,6 +4,7 @@
 
 mod bombs;
 mod captures;
+mod check;
 mod layering;
 mod proxy_basics;
 mod proxy_bytes;

@@ -163,7 +163,9 @@ impl Page<'_> {
         }
         self.out.push('\n');
         self.line(Ink::Dim, "", "CLAIM");
-        for claim in &subject.claims {
+        let (untested, tested): (Vec<_>, Vec<_>) =
+            subject.claims.iter().partition(|claim| claim.verdict == ClaimVerdict::Untested);
+        for claim in tested {
             let ink = match claim.verdict {
                 ClaimVerdict::Refuted => Ink::High,
                 ClaimVerdict::Untested => Ink::Dim,
@@ -179,6 +181,10 @@ impl Page<'_> {
                 let line = format!("{}: {}", claim.because, flows.join(", "));
                 self.wrapped(Ink::Plain, INDENT, &line);
             }
+        }
+        if !untested.is_empty() {
+            let ids: Vec<&str> = untested.iter().map(|claim| &*claim.id).collect();
+            self.wrapped(Ink::Dim, "", &format!("untested: {}", ids.join(", ")));
         }
     }
 
