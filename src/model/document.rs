@@ -181,8 +181,7 @@ enum NameForm {
 impl Node {
     /// Where the key stands in the node's own text.
     fn key(&self) -> Option<Range<u32>> {
-        let is_key =
-            matches!(self.label.form, NameForm::EscapedKey | NameForm::Key | NameForm::PercentKey);
+        let is_key = matches!(self.label.form, NameForm::EscapedKey | NameForm::Key | NameForm::PercentKey);
         is_key.then_some(self.label.parts.0..self.label.parts.1)
     }
 }

@@ -27,7 +27,8 @@ pub(crate) use decision::words;
 pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
-    BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Label, Mark, Name, NodeId, Piece, SpanMap, TextId,
+    BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Label, Mark, Name, NodeId, Piece,
+    SpanMap, TextId,
 };
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};

@@ -127,14 +127,17 @@ pub(super) fn may_hold_text(raw: &[u8]) -> bool {
     is_ascii || is_other || is_mixed
 }
 
-/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64.
+/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64, in
+/// either alphabet.
 pub(super) fn decode_known(raw: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    let is_decoded = STANDARD_ENGINE.decode_vec(raw, out).is_ok();
-    if !is_decoded {
-        out.truncate(start);
-    }
-    is_decoded
+    [STANDARD_ENGINE, URL_SAFE_ENGINE].iter().any(|engine| {
+        let is_decoded = engine.decode_vec(raw, out).is_ok();
+        if !is_decoded {
+            out.truncate(start);
+        }
+        is_decoded
+    })
 }
 
 /// How many characters are looked at before it is asked whether one was of no alphabet.

@@ -171,19 +171,20 @@ pub(super) struct Opener {
 }
 
 /// Reads a JSON body with a shortcut, and everything that its strings hold; `reshape` may change the body's nodes
-/// before strings are looked into.
+/// before strings are looked into, and says which of them are bytes, written in base64.
 pub(super) fn decode_reshaped<S: Shortcut>(
     prefix: &'static str,
     body: Bytes,
     budget: &Budget,
     mut shortcut: S,
-    reshape: impl FnOnce(S, &mut DocumentBuilder),
+    reshape: impl FnOnce(S, &mut DocumentBuilder) -> Vec<(NodeId, Range<usize>)>,
 ) -> Document {
     let mut opener = Opener::new(prefix, body.clone(), Shape::Json, budget);
     let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let (range, root) = (start..body.len(), (NodeId::ROOT, Name::Static("")));
     opener.walker.walk_with(&mut opener.builder, &body, range, root, &mut shortcut);
-    reshape(shortcut, &mut opener.builder);
+    let encoded = reshape(shortcut, &mut opener.builder);
+    opener.open_bytes(&body, &encoded);
     opener.finish()
 }
 
@@ -407,6 +408,33 @@ impl Opener {
 
     /// Opens values of the body of which it is known that they are base64, whatever they hold.
     pub(super) fn open_known_base64(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let opened = self.decode_known(bytes, values);
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        self.open_named(&pending, opened, "!base64");
+    }
+
+    /// Opens values of the body that are bytes, which their format can only write in base64: under their own paths, as
+    /// where a format can write bytes as they are.
+    fn open_bytes(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let opened = self.decode_known(bytes, values);
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        let Some((text, opened)) = self.open_text(&pending, opened, true) else {
+            return;
+        };
+        self.set_escaping(Escaping::None);
+        for (range, owner) in opened.segments {
+            let is_text = compressed::is_whole_text(&opened.bytes[range.clone()]);
+            let kind = if is_text { FieldKind::String } else { FieldKind::Bytes };
+            if self.push(owner, Name::Static(""), kind, range).is_none() {
+                break;
+            }
+            // Not a value as well, but where its value stands.
+            self.builder.set_kind(owner, FieldKind::Object);
+        }
+        self.pending.push_back(Pending { text, containers: 0, loose: Vec::new() });
+    }
+
+    fn decode_known(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) -> Opened {
         let mut opened = Opened::default();
         for (node, range) in values {
             if range.len() > self.bytes_left {
@@ -421,8 +449,7 @@ impl Opener {
                 opened.give_up();
             }
         }
-        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
-        self.open_named(&pending, opened, "!base64");
+        opened
     }
 
     fn open_percent(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {

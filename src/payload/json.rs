@@ -316,7 +316,9 @@ pub(super) fn read_literal(bytes: &[u8]) -> Option<(usize, FieldKind)> {
     match bytes {
         [b't', b'r', b'u', b'e', ..] => Some((4, FieldKind::Bool)),
         [b'f', b'a', b'l', b's', b'e', ..] => Some((5, FieldKind::Bool)),
-        _ => LITERALS.iter().find(|(word, _)| bytes.starts_with(word)).map(|(word, kind)| (word.len(), *kind)),
+        _ => {
+            LITERALS.iter().find(|(word, _)| bytes.starts_with(word)).map(|(word, kind)| (word.len(), *kind))
+        }
     }
 }
 

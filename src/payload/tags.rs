@@ -15,8 +15,7 @@ pub(super) fn is_tags(field: Field<'_>, raw: &[u8]) -> bool {
 }
 
 fn has_tags(field: Field<'_>, raw: &[u8]) -> bool {
-    field.last_segment().is_some_and(|name| *name == *NAME)
-        && raw.contains(&b':')
+    field.last_segment().is_some_and(|name| *name == *NAME) && raw.contains(&b':')
 }
 
 /// Reads tags into fields of a `!tags` container. A tag without a colon is a member without a name.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::model::NotInspected;
 
-use super::{Document, FieldKind, Label, Name, NameForm, Node, NodeId, Piece, Segment, SpanMap, Text, TextId};
+use super::{
+    Document, FieldKind, Label, Name, NameForm, Node, NodeId, Piece, Segment, SpanMap, Text, TextId,
+};
 
 /// What becomes of a node, see [`DocumentBuilder::reshape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

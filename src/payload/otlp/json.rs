@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use crate::{
-    model::{Change, Document, DocumentBuilder, Field, FieldKind, Label, Name, TextId},
+    model::{Change, Document, DocumentBuilder, Field, FieldKind, Label, Name, NodeId, TextId},
     payload::{
         json::{Member, Quoted, Reading, Shortcut, read_literal, read_number},
         otlp::schema::PAIR_LISTS,
@@ -19,11 +21,12 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Gives the other nodes their places, too.
-    pub(super) fn reshape(self, builder: &mut DocumentBuilder) {
+    /// Gives the other nodes their places, too, and says which hold bytes.
+    pub(super) fn reshape(self, builder: &mut DocumentBuilder) -> Vec<(NodeId, Range<usize>)> {
         if self.is_left {
             reshape(builder);
         }
+        bytes_values(builder.document())
     }
 }
 
@@ -72,6 +75,24 @@ fn read_string(bytes: &[u8], start: usize) -> Option<(FieldKind, Range<usize>, u
     let string = Quoted::read(bytes, start);
     let kind = if string.escaped { FieldKind::EscapedString } else { FieldKind::String };
     string.closed.then_some((kind, start..string.end, string.end + 1))
+}
+
+/// The strings that are bytes in base64: those called `bytesValue`. Looked for by that name, which hardly any body has.
+fn bytes_values(document: &Document) -> Vec<(NodeId, Range<usize>)> {
+    const NAME: &[u8] = b"\"bytesValue\"";
+    let body = document.text(TextId::BODY);
+    let mut found = Vec::new();
+    for at in memmem::find_iter(body, NAME) {
+        let rest = body[at + NAME.len()..].trim_ascii_start();
+        let Some(rest) = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start) else { continue };
+        let Some(rest) = rest.strip_prefix(b"\"") else { continue };
+        let start = body.len() - rest.len();
+        let field = document.field_at(TextId::BODY, start);
+        if field.kind() == FieldKind::String && field.span().start == start && !field.span().is_empty() {
+            found.push((field.id(), field.span()));
+        }
+    }
+    found
 }
 
 /// A value without members.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::{
     model::{BinaryNumber, DocumentBuilder, FieldKind, Name, NodeId, NotInspected},
     payload::{
+        compressed::is_whole_text,
         otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message, Role},
         protobuf::{Broken, Form, WireField, read_varint},
     },
@@ -321,7 +322,7 @@ impl Walk<'_> {
         };
         let kind = match known.kind {
             // Bytes that someone chose to send may be text; ids never are, though they may look so.
-            Kind::Bytes if of == Role::AnyValue && is_text(&self.bytes[field.value.clone()]) => {
+            Kind::Bytes if of == Role::AnyValue && is_whole_text(&self.bytes[field.value.clone()]) => {
                 FieldKind::String
             }
             Kind::Bytes => FieldKind::Bytes,
@@ -417,7 +418,7 @@ impl Walk<'_> {
             Form::Fixed32 => FieldKind::Binary(BinaryNumber::Fixed32),
             Form::Fixed64 => FieldKind::Binary(BinaryNumber::Fixed64),
             Form::Varint => FieldKind::Binary(BinaryNumber::Varint),
-            Form::Length if is_text(&self.bytes[field.value.clone()]) => FieldKind::String,
+            Form::Length if is_whole_text(&self.bytes[field.value.clone()]) => FieldKind::String,
             Form::Group | Form::Length => FieldKind::Bytes,
         };
         let node = self.push(parent, name, kind, field.value)?;
@@ -531,14 +532,6 @@ fn form_of(number: BinaryNumber) -> Form {
             Form::Varint
         }
     }
-}
-
-/// Whether bytes of no known type are text: UTF-8 without control characters.
-fn is_text(bytes: &[u8]) -> bool {
-    let is_control = |byte: u8| byte == 0x7f || byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t');
-    !bytes.is_empty()
-        && !bytes.iter().fold(false, |found, byte| found | is_control(*byte))
-        && std::str::from_utf8(bytes).is_ok()
 }
 
 /// Which signal a request is for, by the form of its first record; `None` when there is none, or it looks like none.
