@@ -126,7 +126,7 @@ impl FieldKind {
     }
 }
 
-/// 28 bytes: there is one for every field of a body, and writing them is a good part of a walk.
+/// 32 bytes: there is one for every field of a body, and writing them is a good part of a walk.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     parent: u32,

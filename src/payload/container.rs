@@ -25,7 +25,7 @@ pub struct Budget {
     pub containers: u32,
     /// How many brackets may be open at once in one text. The recordings need 13; 128 is also what `serde_json` allows.
     pub depth: u32,
-    /// How many nodes a document has at most. A batch of 310 KiB makes 12,000; a million take 28 MiB.
+    /// How many nodes a document has at most. A batch of 310 KiB makes 12,000; a million take 32 MiB.
     pub nodes: u32,
     /// How much memory opened texts take, with their maps. A batch of 310 KiB takes 90 KiB; the default is as much as
     /// a decoded body may have.
