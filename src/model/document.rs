@@ -130,14 +130,64 @@ impl FieldKind {
     }
 }
 
+/// 32 bytes: there is one for every field of a body, and writing them is a good part of a walk.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     parent: u32,
     text: u32,
     start: u32,
     end: u32,
-    name: Name,
+    label: Label,
     kind: FieldKind,
+}
+
+/// A [`Name`] in the form in which nodes keep it, which takes less space and fewer steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// What `form` says: offsets of a key, a number, or a place in [`Document::statics`].
+    parts: (u32, u32),
+    form: NameForm,
+}
+
+impl Label {
+    /// [`Name::Index`].
+    #[inline]
+    pub const fn index(index: u32) -> Self {
+        Self { parts: (index, 0), form: NameForm::Index }
+    }
+
+    /// [`Name::Key`], or with `escaped` [`Name::EscapedKey`].
+    #[inline]
+    pub const fn key(start: u32, end: u32, escaped: bool) -> Self {
+        Self { parts: (start, end), form: if escaped { NameForm::EscapedKey } else { NameForm::Key } }
+    }
+
+    /// Where its text stands, if it is a [`Name::Key`].
+    #[inline]
+    pub fn plain_key(self) -> Option<Range<usize>> {
+        (self.form == NameForm::Key).then_some(self.parts.0 as usize..self.parts.1 as usize)
+    }
+}
+
+/// Which [`Name`] a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameForm {
+    EscapedKey,
+    FieldNumber,
+    Index,
+    Key,
+    PercentKey,
+    /// A static name that is a container's segment: it begins with `!`.
+    Segment,
+    Static,
+}
+
+impl Node {
+    /// Where the key stands in the node's own text.
+    fn key(&self) -> Option<Range<u32>> {
+        let is_key = matches!(self.label.form, NameForm::EscapedKey | NameForm::Key | NameForm::PercentKey);
+        is_key.then_some(self.label.parts.0..self.label.parts.1)
+    }
 }
 
 /// How offsets in an opened text lead back into the text that it was opened from.
@@ -148,11 +198,9 @@ pub enum SpanMap {
         /// Offset of the first character in the parent text.
         start: u32,
     },
-    /// Runs of equal length on both sides, separated by places where one unit decodes to another length.
-    /// Each entry is the start of a run or unit: (offset here, offset in the parent text, whether it is a unit).
-    /// Offsets count from the start of either text, not of the segment. Behind a unit stands another entry, be it
-    /// only for the end of the segment, to say where the unit ends.
-    Pieces(Vec<(u32, u32, bool)>),
+    /// Runs of equal length on both sides, separated by places where one unit decodes to another length: which of
+    /// the text's [`Piece`]s they are.
+    Pieces(Range<u32>),
     /// As [`SpanMap::Base64`], but written from its last character to its first.
     ReversedBase64 {
         /// Offset after the first character, which comes last, in the parent text.
@@ -162,15 +210,22 @@ pub enum SpanMap {
     Whole(Range<u32>),
 }
 
+/// The start of a run or unit: (offset here, offset in the parent text, whether it is a unit).
+///
+/// Offsets count from the start of either text, not of the segment. Behind a unit stands another piece, be it only for
+/// the end of the segment, to say where the unit ends.
+pub type Piece = (u32, u32, bool);
+
 impl SpanMap {
     /// The smallest range of the parent text that encodes `range`. `offset` is where this segment starts.
-    fn to_parent(&self, range: Range<u32>, offset: u32) -> Range<u32> {
+    fn to_parent(&self, range: Range<u32>, offset: u32, pieces: &[Piece]) -> Range<u32> {
         match self {
             Self::Base64 { start } => {
                 let Range { start: first, end: last } = base64_characters(range, offset);
                 start + first..start + last
             }
-            Self::Pieces(pieces) => {
+            Self::Pieces(own) => {
+                let pieces = pieces.get(own.start as usize..own.end as usize).unwrap_or_default();
                 let place = |at: u32| pieces.partition_point(|piece| piece.0 <= at).saturating_sub(1);
                 let (mut start, mut end) = (range.start, range.end);
                 if let Some(&(here, there, unit)) = pieces.get(place(range.start)) {
@@ -227,8 +282,11 @@ struct Text {
     /// The text that this one was opened from; itself for the body.
     parent: u32,
     segments: Vec<Segment>,
-    /// Nodes whose spans lie in this text: contiguous, and in order of their offsets.
-    nodes: Range<u32>,
+    /// What the maps of all segments refer to.
+    pieces: Vec<Piece>,
+    /// The first of the nodes whose spans lie in this text. They are contiguous, in order of their offsets, and end
+    /// where those of the next text begin.
+    first_node: u32,
     /// Whether hits in the parent text inside an owner are void because this text replaces them (base64 and the like).
     replaces_parent: bool,
 }
@@ -246,6 +304,8 @@ pub struct Document {
     prefix: &'static str,
     texts: Vec<Text>,
     nodes: Vec<Node>,
+    /// Names that are not in the bytes, each once.
+    statics: Vec<&'static str>,
     gaps: Vec<(NodeId, NotInspected)>,
 }
 
@@ -301,13 +361,12 @@ impl Document {
 
     /// Every node in document order, text by text.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
-        (0..self.nodes.len() as u32).map(|index| Field { document: self, id: NodeId(index) })
+        self.fields_between(0..self.nodes.len())
     }
 
     /// A node and all behind it. Not by skipping, which would look at every node before.
     pub fn fields_from(&self, first: NodeId) -> impl ExactSizeIterator<Item = Field<'_>> {
-        (first.0..(self.nodes.len() as u32).max(first.0))
-            .map(|index| Field { document: self, id: NodeId(index) })
+        self.fields_between(first.index().min(self.nodes.len())..self.nodes.len())
     }
 
     /// The nodes that were added since `mark`.
@@ -317,7 +376,19 @@ impl Document {
 
     /// The nodes whose bytes stand in one text, in document order.
     pub fn fields_in(&self, text: TextId) -> impl ExactSizeIterator<Item = Field<'_>> {
-        self.texts[text.index()].nodes.clone().map(|index| Field { document: self, id: NodeId(index) })
+        self.fields_between(self.nodes_of(text))
+    }
+
+    fn fields_between(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Field<'_>> {
+        let first = range.start as u32;
+        let field = move |(at, node)| Field { document: self, node, id: NodeId(first + at as u32) };
+        self.nodes[range].iter().enumerate().map(field)
+    }
+
+    /// Which nodes lie in a text.
+    fn nodes_of(&self, text: TextId) -> Range<usize> {
+        let end = self.texts.get(text.index() + 1).map_or(self.nodes.len(), |next| next.first_node as usize);
+        self.texts[text.index()].first_node as usize..end
     }
 
     /// Every node that has a value rather than members.
@@ -327,7 +398,7 @@ impl Document {
 
     /// One node.
     pub fn field(&self, id: NodeId) -> Field<'_> {
-        Field { document: self, id }
+        Field { document: self, node: &self.nodes[id.index()], id }
     }
 
     /// The deepest field whose value (or key) holds offset `at` of `text`.
@@ -335,42 +406,32 @@ impl Document {
     /// Falls back to the value that the text was opened from, then to the root.
     pub fn field_at(&self, text: TextId, at: usize) -> Field<'_> {
         let at = at as u32;
-        let place = &self.texts[text.index()];
-        let nodes = &self.nodes[place.nodes.start as usize..place.nodes.end as usize];
+        let range = self.nodes_of(text);
+        let nodes = &self.nodes[range.clone()];
         let after = nodes.partition_point(|node| node.start <= at);
-        // Walk up from the last node that starts before the offset to the one that also ends after it.
-        let mut index = match after {
-            0 => None,
-            after => Some(place.nodes.start + after as u32 - 1),
-        };
         // A key stands before its value: the node that starts next may own the offset by its name. Unless a value
         // stands here that gives another node its name, as the type of a Sentry item does.
         let is_value = after > 0 && {
             let node = &nodes[after - 1];
             !node.kind.is_branch() && at < node.end
         };
-        if !is_value
-            && let Some(next) = nodes.get(after)
-            && let Name::Key { start, end }
-            | Name::EscapedKey { start, end }
-            | Name::PercentKey { start, end } = next.name
-            && (start..end).contains(&at)
-        {
-            index = Some(place.nodes.start + after as u32);
-            return Field { document: self, id: NodeId(index.unwrap_or_default()) };
+        if !is_value && nodes.get(after).and_then(Node::key).is_some_and(|key| key.contains(&at)) {
+            return self.field(NodeId((range.start + after) as u32));
         }
+        // Walk up from the last node that starts before the offset to the one that also ends after it.
+        let mut index = after.checked_sub(1).map(|last| (range.start + last) as u32);
         while let Some(current) = index {
             let node = &self.nodes[current as usize];
             if node.text != text.0 {
                 break;
             }
             if at < node.end {
-                return Field { document: self, id: NodeId(current) };
+                return self.field(NodeId(current));
             }
             index = (node.parent != current).then_some(node.parent);
         }
         let owner = self.segment_at(text, at).map_or(0, |segment| segment.owner);
-        Field { document: self, id: NodeId(owner) }
+        self.field(NodeId(owner))
     }
 
     fn segment_at(&self, text: TextId, at: u32) -> Option<&Segment> {
@@ -394,14 +455,20 @@ impl Document {
         let segment = self.segment_at(text, range.start as u32)?;
         let start = range.start as u32;
         let end = (range.end as u32).min(segment.end).max(start);
-        let parent = segment.map.as_ref()?.to_parent(start..end, segment.start);
+        let parent = segment.map.as_ref()?.to_parent(start..end, segment.start, &place.pieces);
         Some((TextId(place.parent), parent.start as usize..parent.end as usize))
     }
 
-    /// How the part of `text` around `at` was made of the parent text: the parent, and the map; `None` for the body.
-    pub fn way_back(&self, text: TextId, at: usize) -> Option<(TextId, &SpanMap)> {
+    /// How the part of `text` around `at` was made of the parent text: the parent, the map, and the pieces that the map
+    /// names; `None` for the body.
+    pub fn way_back(&self, text: TextId, at: usize) -> Option<(TextId, &SpanMap, &[Piece])> {
         let map = self.segment_at(text, at as u32)?.map.as_ref()?;
-        Some((TextId(self.texts[text.index()].parent), map))
+        let place = &self.texts[text.index()];
+        let pieces = match map {
+            SpanMap::Pieces(own) => place.pieces.get(own.start as usize..own.end as usize),
+            SpanMap::Base64 { .. } | SpanMap::ReversedBase64 { .. } | SpanMap::Whole(_) => None,
+        };
+        Some((TextId(place.parent), map, pieces.unwrap_or_default()))
     }
 
     /// The smallest range of the body that encodes `range` of `text`.
@@ -441,6 +508,7 @@ impl Document {
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'d> {
     document: &'d Document,
+    node: &'d Node,
     id: NodeId,
 }
 
@@ -450,34 +518,56 @@ impl<'d> Field<'d> {
         self.id
     }
 
-    fn node(self) -> &'d Node {
-        &self.document.nodes[self.id.index()]
-    }
-
     /// What its bytes are.
     pub fn kind(self) -> FieldKind {
-        self.node().kind
+        self.node.kind
     }
 
     /// What its parent calls it.
     pub fn name(self) -> Name {
-        self.node().name
+        let (start, end) = self.node.label.parts;
+        match self.node.label.form {
+            NameForm::EscapedKey => Name::EscapedKey { start, end },
+            NameForm::FieldNumber => Name::FieldNumber(start),
+            NameForm::Index => Name::Index(start),
+            NameForm::Key => Name::Key { start, end },
+            NameForm::PercentKey => Name::PercentKey { start, end },
+            NameForm::Segment | NameForm::Static => Name::Static(self.document.statics[start as usize]),
+        }
+    }
+
+    /// Where its name stands in its text, if that is written there without escapes.
+    #[inline]
+    pub fn plain_key(self) -> Option<Range<usize>> {
+        self.node.label.plain_key()
+    }
+
+    /// Where its name stands in its text, if that is written with escapes.
+    pub fn written_key(self) -> Option<(usize, usize)> {
+        let (start, end) = self.node.label.parts;
+        matches!(self.node.label.form, NameForm::EscapedKey | NameForm::PercentKey)
+            .then_some((start as usize, end as usize))
+    }
+
+    /// Whether its name is the segment of an opened container, such as `!json`.
+    pub fn is_segment(self) -> bool {
+        self.node.label.form == NameForm::Segment
     }
 
     /// The node above; `None` for the root.
     pub fn parent(self) -> Option<Field<'d>> {
-        let parent = NodeId(self.node().parent);
-        (parent != self.id).then_some(Field { document: self.document, id: parent })
+        let parent = NodeId(self.node.parent);
+        (parent != self.id).then(|| self.document.field(parent))
     }
 
     /// The text that its bytes stand in.
     pub fn text(self) -> TextId {
-        TextId(self.node().text)
+        TextId(self.node.text)
     }
 
     /// Where its bytes stand in that text.
     pub fn span(self) -> Range<usize> {
-        self.node().start as usize..self.node().end as usize
+        self.node.start as usize..self.node.end as usize
     }
 
     /// Its bytes as they are written, escapes included.

@@ -33,25 +33,25 @@ impl Candidate {
         if raw.len() < SHORTEST_JSON {
             return None;
         }
-        let mut seen = 0;
         let mut length = raw.len();
-        for (at, &byte) in raw.iter().enumerate() {
-            match CLASSES[byte as usize] {
-                NONE => return None,
-                PADDING => {
-                    length = at;
-                    break;
-                }
-                class => seen |= class,
-            }
+        while length > 0 && raw[length - 1] == b'=' {
+            length -= 1;
         }
         let padding = raw.len() - length;
+        let mut seen = 0;
+        // Without a way out for each character, which costs more than to look at a few too many.
+        for some in raw[..length].chunks(CHARACTERS_AT_ONCE) {
+            seen = some.iter().fold(seen, |seen, &byte| seen | CLASSES[byte as usize]);
+            if seen & NONE != 0 {
+                return None;
+            }
+        }
         let rest = length % 4;
         let is_padded_well = padding == 0 || (padding <= 2 && rest >= 2 && rest + padding <= 4);
         let is_mixed = seen & STANDARD != 0 && seen & (URL_SAFE | DASH) != 0;
         // All hexadecimal digits, perhaps with dashes.
         let is_hex = seen & !(HEX | DASH) == 0;
-        if is_mixed || is_hex || !is_padded_well || raw[length..].iter().any(|&byte| byte != b'=') {
+        if is_mixed || is_hex || !is_padded_well {
             return None;
         }
         if padding == 0 && (rest == 1 || has_trailing_bits(raw, rest)) {
@@ -95,23 +95,60 @@ impl Candidate {
     }
 }
 
-/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64.
-pub(super) fn decode_known(raw: &[u8], out: &mut Vec<u8>) -> bool {
-    let start = out.len();
-    let is_decoded = STANDARD_ENGINE.decode_vec(raw, out).is_ok();
-    if !is_decoded {
-        out.truncate(start);
+/// Whether the first characters of `raw` stand for something that [`Candidate::decode`] opens. Turns away nearly all
+/// strings that only are written like base64, which most identifiers are, for the cost of a few table look-ups.
+#[inline]
+pub(super) fn may_hold_text(raw: &[u8]) -> bool {
+    let Some(&[a, b, c, d, next @ ..]) = raw.first_chunk::<SHORTEST_JSON>() else {
+        return false;
+    };
+    let [a, b, c, d] = [a, b, c, d].map(|byte| VALUES[byte as usize]);
+    if (a | b | c | d) & NO_VALUE != 0 {
+        return false;
     }
-    is_decoded
+    let bytes = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+    let kinds = bytes.map(|byte| BEGINNINGS[byte as usize]);
+    let is_ascii = kinds[0] & kinds[1] & kinds[2] & ASCII != 0;
+    let is_other = match kinds[0] & !ASCII {
+        // White space or a bracket may stand before an object, in which the walk takes any byte.
+        OPENING => true,
+        LEAD => kinds[1] == CONTINUATION,
+        PACKED => matches!(bytes, [0x1f, 0x8b, 8] | [0x28, 0xb5, 0x2f] | [0x78, ..]),
+        _ => false,
+    };
+    let is_mixed = kinds[0] & ASCII != 0 && (kinds[1] == LEAD && kinds[2] == CONTINUATION)
+        || kinds[0] & kinds[1] & ASCII != 0 && kinds[2] == LEAD;
+    if is_ascii && kinds[0] == ASCII {
+        // What begins as text goes on as text. Padding may stand here, and ends it.
+        let [e, f, g, h] = next.map(|byte| VALUES[byte as usize]);
+        let bytes = [e << 2 | f >> 4, f << 4 | g >> 2, g << 6 | h];
+        return (e | f | g | h) & NO_VALUE != 0 || bytes.iter().all(|&byte| BEGINNINGS[byte as usize] != 0);
+    }
+    is_ascii || is_other || is_mixed
 }
 
-const NONE: u8 = 0;
+/// Appends what `raw` stands for to `out`, whatever it is: for values of which it is known that they are base64, in
+/// either alphabet.
+pub(super) fn decode_known(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    [STANDARD_ENGINE, URL_SAFE_ENGINE].iter().any(|engine| {
+        let is_decoded = engine.decode_vec(raw, out).is_ok();
+        if !is_decoded {
+            out.truncate(start);
+        }
+        is_decoded
+    })
+}
+
+/// How many characters are looked at before it is asked whether one was of no alphabet.
+const CHARACTERS_AT_ONCE: usize = 32;
+
+const NONE: u8 = 32;
 const HEX: u8 = 1;
 const LETTER: u8 = 2;
 const STANDARD: u8 = 4;
 const URL_SAFE: u8 = 8;
 const DASH: u8 = 16;
-const PADDING: u8 = 32;
 
 /// What each byte is to base64.
 const CLASSES: [u8; 256] = {
@@ -124,12 +161,59 @@ const CLASSES: [u8; 256] = {
             b'+' | b'/' => STANDARD,
             b'_' => URL_SAFE,
             b'-' => DASH,
-            b'=' => PADDING,
             _ => NONE,
         };
         byte += 1;
     }
     classes
+};
+
+const NO_VALUE: u8 = 0xc0;
+
+/// The six bits that each character stands for, in either alphabet.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_VALUE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        values[byte] = match byte as u8 {
+            upper @ b'A'..=b'Z' => upper - b'A',
+            lower @ b'a'..=b'z' => lower - b'a' + 26,
+            digit @ b'0'..=b'9' => digit - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => NO_VALUE,
+        };
+        byte += 1;
+    }
+    values
+};
+
+const ASCII: u8 = 1;
+const CONTINUATION: u8 = 2;
+const LEAD: u8 = 4;
+const OPENING: u8 = 8;
+const PACKED: u8 = 16;
+
+/// What each byte is in text that begins with it: printable or white space, a part of a character, or nothing.
+const BEGINNINGS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t' => ASCII | OPENING,
+            // The page break is white space to those who look for an object, and no text.
+            0x0c => OPENING,
+            // How the magic numbers of gzip, zstd and zlib begin.
+            0x1f => PACKED,
+            b'(' | b'x' => ASCII | PACKED,
+            b' '..=b'~' => ASCII,
+            0x80..=0xbf => CONTINUATION,
+            0xc2..=0xf4 => LEAD,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
 };
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()

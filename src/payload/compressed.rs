@@ -93,6 +93,14 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     !bytes[..end].iter().fold(false, |found, &byte| found | is_control(byte))
 }
 
+/// Whether bytes of no known type are text: UTF-8 without control characters.
+pub(super) fn is_whole_text(bytes: &[u8]) -> bool {
+    let is_control = |byte: u8| byte == 0x7f || byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t');
+    !bytes.is_empty()
+        && !bytes.iter().fold(false, |found, byte| found | is_control(*byte))
+        && std::str::from_utf8(bytes).is_ok()
+}
+
 /// Whether `bytes` are UTF-8; a character may be cut off at the end.
 pub(super) fn is_utf8(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)

@@ -10,7 +10,7 @@ use crate::{
         base64::{self, Candidate},
         compressed::{self, Ended, Packing},
         escape::{Copy, unescape},
-        json::{Ending, Walker, looks_like_json},
+        json::{Ending, Shortcut, Walker, looks_like_json},
         percent,
         shape::{self, Shape},
         tags,
@@ -25,7 +25,7 @@ pub struct Budget {
     pub containers: u32,
     /// How many brackets may be open at once in one text. The recordings need 13; 128 is also what `serde_json` allows.
     pub depth: u32,
-    /// How many nodes a document has at most. A batch of 310 KiB makes 12,000; a million take about 48 MiB.
+    /// How many nodes a document has at most. A batch of 310 KiB makes 12,000; a million take 32 MiB.
     pub nodes: u32,
     /// How much memory opened texts take, with their maps. A batch of 310 KiB takes 90 KiB; the default is as much as
     /// a decoded body may have.
@@ -79,15 +79,25 @@ type Unescape = fn(&[u8], usize, &mut Vec<u8>, &mut Copy, usize) -> bool;
 
 impl Strings {
     /// Sorts a value that is written without escapes.
-    fn sort_in(&mut self, node: NodeId, range: Range<usize>, raw: &[u8]) {
-        if let Some(candidate) = Candidate::of(raw) {
+    #[inline]
+    fn sort_in(
+        &mut self,
+        node: NodeId,
+        range: Range<usize>,
+        bytes: &[u8],
+        percents: &mut percent::Escapes<'_>,
+    ) {
+        let raw = &bytes[range.clone()];
+        if base64::may_hold_text(raw)
+            && let Some(candidate) = Candidate::of(raw)
+        {
             self.base64.push((node, range, candidate));
         } else if compressed::magic(raw).is_some()
             && !compressed::is_utf8(raw)
             && let Some(packing) = compressed::detect(raw)
         {
             self.packed.push((node, range, packing));
-        } else if percent::has_escape(raw) {
+        } else if percents.stand_in(&range) {
             self.percent.push((node, range));
         }
     }
@@ -108,6 +118,7 @@ impl Strings {
 #[derive(Default)]
 struct Opened {
     bytes: Vec<u8>,
+    copy: Copy,
     segments: Vec<(Range<usize>, NodeId, SpanMap)>,
 }
 
@@ -128,6 +139,12 @@ impl Opened {
 
     fn end(&mut self, start: usize, node: NodeId, map: SpanMap) {
         self.segments.push((start..self.bytes.len(), node, map));
+    }
+
+    /// As [`Opened::end`], for a copy.
+    fn end_copy(&mut self, start: usize, node: NodeId) {
+        let map = SpanMap::Pieces(self.copy.own());
+        self.end(start, node, map);
     }
 }
 
@@ -153,18 +170,21 @@ pub(super) struct Opener {
     escapings: Vec<(TextId, Escaping)>,
 }
 
-/// Reads a JSON body and everything that its strings hold; `reshape` may change the body's nodes before strings are
-/// looked into.
-pub(super) fn decode_reshaped(
+/// Reads a JSON body with a shortcut, and everything that its strings hold; `reshape` may change the body's nodes
+/// before strings are looked into, and says which of them are bytes, written in base64.
+pub(super) fn decode_reshaped<S: Shortcut>(
     prefix: &'static str,
     body: Bytes,
     budget: &Budget,
-    reshape: impl FnOnce(&mut DocumentBuilder),
+    mut shortcut: S,
+    reshape: impl FnOnce(S, &mut DocumentBuilder) -> Vec<(NodeId, Range<usize>)>,
 ) -> Document {
     let mut opener = Opener::new(prefix, body.clone(), Shape::Json, budget);
     let start = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-    opener.walk(&body, start..body.len(), NodeId::ROOT, Name::Static(""));
-    reshape(&mut opener.builder);
+    let (range, root) = (start..body.len(), (NodeId::ROOT, Name::Static("")));
+    opener.walker.walk_with(&mut opener.builder, &body, range, root, &mut shortcut);
+    let encoded = reshape(shortcut, &mut opener.builder);
+    opener.open_bytes(&body, &encoded);
     opener.finish()
 }
 
@@ -207,6 +227,7 @@ impl Opener {
     }
 
     /// Adds a node to the current text, if the budget has one left; else notes that at its parent.
+    #[inline]
     pub(super) fn push(
         &mut self,
         parent: NodeId,
@@ -264,28 +285,32 @@ impl Opener {
     fn collect(&self, pending: &Pending, bytes: &[u8]) -> Strings {
         let mut strings = Strings::default();
         let document = self.builder.document();
+        let mut percents = percent::Escapes::of(bytes);
         for (node, range) in &pending.loose {
             if tags::is_tags(document.field(*node), &bytes[range.clone()]) {
                 strings.tags.push((*node, range.clone()));
             } else {
-                strings.sort_in(*node, range.clone(), &bytes[range.clone()]);
+                strings.sort_in(*node, range.clone(), bytes, &mut percents);
             }
         }
+        let mut percents = percent::Escapes::of(bytes);
         for field in document.fields_in(pending.text) {
-            if let Name::EscapedKey { start, end } | Name::PercentKey { start, end } = field.name() {
-                strings.keys.push((field.id(), start as usize..end as usize));
+            if let Some((start, end)) = field.written_key() {
+                strings.keys.push((field.id(), start..end));
             }
             match field.kind() {
                 FieldKind::EscapedString => strings.values.push((field.id(), field.span())),
-                // A static name with this mark is a container's own: what it holds is in `loose`, or was walked.
-                _ if matches!(field.name(), Name::Static(name) if name.starts_with('!')) => {}
+                FieldKind::Bytes | FieldKind::String if field.is_segment() => {
+                    // A container's own: what it holds is in `loose`, or was walked.
+                }
                 FieldKind::Bytes => {
                     if let Some(packing) = compressed::detect(&bytes[field.span()]) {
                         strings.packed.push((field.id(), field.span(), packing));
                     }
                 }
                 FieldKind::String => {
-                    let raw = &bytes[field.span()];
+                    let span = field.span();
+                    let raw = &bytes[span.clone()];
                     match raw.first() {
                         // JSON with a string in it has quotes, and behind escapes any of it is opened.
                         Some(b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t') if looks_like_json(raw) => {
@@ -295,7 +320,7 @@ impl Opener {
                             strings.reversed.push((field.id(), field.span()));
                         }
                         Some(_) if tags::is_tags(field, raw) => strings.tags.push((field.id(), field.span())),
-                        Some(_) => strings.sort_in(field.id(), field.span(), raw),
+                        Some(_) => strings.sort_in(field.id(), span, bytes, &mut percents),
                         None => {}
                     }
                 }
@@ -338,17 +363,18 @@ impl Opener {
         };
         for (node, range) in strings {
             let start = opened.begin();
-            let mut copy = Copy::at_end_of(&opened.bytes);
             let (raw, room) = (&bytes[range.clone()], self.bytes_left);
+            opened.copy.begin(&opened.bytes, room);
+            let (out, copy) = (&mut opened.bytes, &mut opened.copy);
             let fits = if let Some(unescape) = unescape {
-                unescape(raw, range.start, &mut opened.bytes, &mut copy, room)
+                unescape(raw, range.start, out, copy, room)
             } else {
                 // From here on the copy stands for it.
                 self.builder.set_kind(*node, FieldKind::EscapedString);
-                copy.whole(&mut opened.bytes, raw, range.start, room)
+                copy.whole(out, raw, range.start, room)
             };
-            self.bytes_left = self.bytes_left.saturating_sub(copy.size(&opened.bytes));
-            opened.end(start, *node, SpanMap::Pieces(copy.pieces));
+            self.bytes_left = self.bytes_left.saturating_sub(copy.size(out));
+            opened.end_copy(start, *node);
             if !fits {
                 self.builder.gap(*node, NotInspected::NestingBudget);
                 break;
@@ -382,6 +408,33 @@ impl Opener {
 
     /// Opens values of the body of which it is known that they are base64, whatever they hold.
     pub(super) fn open_known_base64(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let opened = self.decode_known(bytes, values);
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        self.open_named(&pending, opened, "!base64");
+    }
+
+    /// Opens values of the body that are bytes, which their format can only write in base64: under their own paths, as
+    /// where a format can write bytes as they are.
+    fn open_bytes(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) {
+        let opened = self.decode_known(bytes, values);
+        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
+        let Some((text, opened)) = self.open_text(&pending, opened, true) else {
+            return;
+        };
+        self.set_escaping(Escaping::None);
+        for (range, owner) in opened.segments {
+            let is_text = compressed::is_whole_text(&opened.bytes[range.clone()]);
+            let kind = if is_text { FieldKind::String } else { FieldKind::Bytes };
+            if self.push(owner, Name::Static(""), kind, range).is_none() {
+                break;
+            }
+            // Not a value as well, but where its value stands.
+            self.builder.set_kind(owner, FieldKind::Object);
+        }
+        self.pending.push_back(Pending { text, containers: 0, loose: Vec::new() });
+    }
+
+    fn decode_known(&mut self, bytes: &[u8], values: &[(NodeId, Range<usize>)]) -> Opened {
         let mut opened = Opened::default();
         for (node, range) in values {
             if range.len() > self.bytes_left {
@@ -396,8 +449,7 @@ impl Opener {
                 opened.give_up();
             }
         }
-        let pending = Pending { text: TextId::BODY, containers: 0, loose: Vec::new() };
-        self.open_named(&pending, opened, "!base64");
+        opened
     }
 
     fn open_percent(&mut self, pending: &Pending, bytes: &[u8], strings: &[(NodeId, Range<usize>)]) {
@@ -409,10 +461,10 @@ impl Opener {
                 break;
             }
             let start = opened.begin();
-            let mut copy = Copy::at_end_of(&opened.bytes);
-            if percent::decode(&bytes[range.clone()], range.start, &mut opened.bytes, &mut copy) {
-                self.bytes_left -= copy.size(&opened.bytes).min(self.bytes_left);
-                opened.end(start, *node, SpanMap::Pieces(copy.pieces));
+            opened.copy.begin(&opened.bytes, self.bytes_left);
+            if percent::decode(&bytes[range.clone()], range.start, &mut opened.bytes, &mut opened.copy) {
+                self.bytes_left -= opened.copy.size(&opened.bytes).min(self.bytes_left);
+                opened.end_copy(start, *node);
             } else {
                 opened.give_up();
             }
@@ -475,10 +527,10 @@ impl Opener {
             }
             self.bytes_left -= range.len();
             let start = opened.begin();
-            let mut copy = Copy::at_end_of(&opened.bytes);
-            copy.run(&mut opened.bytes, &bytes[range.clone()], range.start);
-            copy.end(&opened.bytes, range.end);
-            opened.end(start, *node, SpanMap::Pieces(copy.pieces));
+            opened.copy.begin(&opened.bytes, self.bytes_left);
+            opened.copy.run(&mut opened.bytes, &bytes[range.clone()], range.start);
+            opened.copy.end(&opened.bytes, range.end);
+            opened.end_copy(start, *node);
         }
         let Some((text, opened)) = self.open_text(pending, opened, true) else {
             return;
@@ -530,7 +582,13 @@ impl Opener {
         }
         let bytes = Bytes::from(opened.bytes);
         let segments = opened.segments.iter().map(|(range, node, _)| (range.clone(), *node)).collect();
-        let text = self.builder.open_text(pending.text, bytes.clone(), opened.segments, replaces_parent);
+        let text = self.builder.open_copies(
+            pending.text,
+            bytes.clone(),
+            opened.segments,
+            opened.copy.into_pieces(),
+            replaces_parent,
+        );
         Some((text, Walkable { bytes, segments }))
     }
 

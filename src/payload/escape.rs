@@ -1,38 +1,73 @@
-/// A copy in the making: plain bytes, and where each of them came from, as `SpanMap::Pieces` has it.
+use std::ops::Range;
+
+use crate::model::Piece;
+
+/// Plain copies in the making: where each of their bytes came from, as `SpanMap::Pieces` has it. One list for all
+/// copies of a text, so that none of them allocates.
 #[derive(Debug, Default)]
 pub(super) struct Copy {
     /// Offset of the copy within its text.
-    pub(super) start: usize,
-    /// Offsets here and there, and whether a unit begins.
-    pub(super) pieces: Vec<(u32, u32, bool)>,
+    start: usize,
+    /// Its first piece.
+    first: usize,
+    pieces: Vec<Piece>,
+    /// How many pieces there is room for.
+    most: usize,
 }
 
 impl Copy {
     /// The bytes of memory that one piece takes.
-    pub(super) const PIECE_BYTES: usize = size_of::<(u32, u32, bool)>();
+    pub(super) const PIECE_BYTES: usize = size_of::<Piece>();
 
-    /// Begins a copy at the end of `out`.
-    pub(super) fn at_end_of(out: &[u8]) -> Self {
-        Self { start: out.len(), pieces: Vec::new() }
+    /// Begins a copy at the end of `out`, which will take no more than `room` bytes.
+    pub(super) fn begin(&mut self, out: &[u8], room: usize) {
+        self.start = out.len();
+        self.first = self.pieces.len();
+        self.most = self.first.saturating_add(room / Self::PIECE_BYTES);
+    }
+
+    /// Forgets the copy that was begun.
+    pub(super) fn give_up(&mut self) {
+        self.pieces.truncate(self.first);
+    }
+
+    /// The pieces of the copy that was begun last.
+    pub(super) fn own(&self) -> Range<u32> {
+        self.first as u32..self.pieces.len() as u32
+    }
+
+    /// The pieces of all copies.
+    pub(super) fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
+    }
+
+    fn push(&mut self, piece: Piece) {
+        const AT_ONCE: usize = 16;
+        let count = self.pieces.len();
+        if count == self.pieces.capacity() {
+            // Twice as many as they are, but not beyond what they may take.
+            self.pieces.reserve_exact(count.min(self.most.saturating_sub(count)).max(AT_ONCE));
+        }
+        self.pieces.push(piece);
     }
 
     /// Notes that the bytes which follow stand one for one in the parent text from `there` on.
     pub(super) fn run(&mut self, out: &mut Vec<u8>, bytes: &[u8], there: usize) {
         if !bytes.is_empty() {
-            self.pieces.push((out.len() as u32, there as u32, false));
+            self.push((out.len() as u32, there as u32, false));
             out.extend_from_slice(bytes);
         }
     }
 
     /// Notes that `bytes` as a whole stand for what begins at `there`.
     pub(super) fn unit(&mut self, out: &mut Vec<u8>, bytes: &[u8], there: usize) {
-        self.pieces.push((out.len() as u32, there as u32, true));
+        self.push((out.len() as u32, there as u32, true));
         out.extend_from_slice(bytes);
     }
 
     /// Notes where the copy ends.
     pub(super) fn end(&mut self, out: &[u8], there: usize) {
-        self.pieces.push((out.len() as u32, there as u32, false));
+        self.push((out.len() as u32, there as u32, false));
     }
 
     /// Copies `bytes` as they are, if that takes no more than `room`; else only notes where the copy ends.
@@ -47,7 +82,7 @@ impl Copy {
 
     /// What the copy takes so far, its map included.
     pub(super) fn size(&self, out: &[u8]) -> usize {
-        out.len() - self.start + self.pieces.len() * Self::PIECE_BYTES
+        out.len() - self.start + (self.pieces.len() - self.first) * Self::PIECE_BYTES
     }
 }
 
@@ -125,7 +160,7 @@ mod tests {
 
     fn plain(raw: &str) -> String {
         let mut out = Vec::new();
-        let mut copy = Copy::at_end_of(&out);
+        let mut copy = Copy::default();
         assert!(unescape(raw.as_bytes(), 0, &mut out, &mut copy, usize::MAX));
         String::from_utf8(out).unwrap()
     }
@@ -157,7 +192,7 @@ mod tests {
     #[test]
     fn a_copy_without_room_stops() {
         let mut out = Vec::new();
-        let mut copy = Copy::at_end_of(&out);
+        let mut copy = Copy::default();
 
         let fits = unescape(r"\n".repeat(1_000).as_bytes(), 0, &mut out, &mut copy, 100);
 

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, NotInspected};
+use crate::model::{DocumentBuilder, FieldKind, Label, Name, NodeId, NotInspected};
 
 /// Reads JSON into nodes, in one pass and without recursion. Owns what several walks share, so that a walk
 /// allocates nothing of its own.
@@ -32,13 +32,66 @@ pub(super) enum Ending {
     OverBudget,
 }
 
+/// What a format's JSON says in more words than its fields need, and what a walk takes for one field at once.
+pub(super) trait Shortcut {
+    /// Whether there is anything of the kind.
+    const EXISTS: bool;
+
+    /// How a list or object that is opened is read: by what its parent calls it (nothing in
+    /// lists) and how that one is read.
+    fn enter(&mut self, around: Reading, key: &[u8], is_object: bool) -> Reading;
+
+    /// Reads a whole member of a list that is [`Reading::Members`], at its opening brace; `None` if it is not written
+    /// as most are.
+    fn member(&self, bytes: &[u8], at: usize) -> Option<Member>;
+}
+
+/// How what stands in a list or object is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As it is written, and all within it.
+    AsWritten,
+    /// Members may be fields each, brackets and all. It is a map, though written as a list.
+    Members,
+    /// As it is written; what is within it is looked at.
+    Open,
+}
+
+/// A field that was read at once.
+pub(super) struct Member {
+    pub(super) label: Label,
+    pub(super) kind: FieldKind,
+    pub(super) span: Range<usize>,
+    /// Where it ends, brackets and all.
+    pub(super) end: usize,
+}
+
+/// For formats that use no more words than they have fields.
+struct NoShortcut;
+
+impl Shortcut for NoShortcut {
+    const EXISTS: bool = false;
+
+    fn enter(&mut self, around: Reading, _: &[u8], _: bool) -> Reading {
+        around
+    }
+
+    fn member(&self, _: &[u8], _: usize) -> Option<Member> {
+        None
+    }
+}
+
+/// How many brackets a [`Member`] has.
+const MEMBER_DEPTH: usize = 2;
+
 /// A list or object whose end is still to come.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     node: NodeId,
-    is_object: bool,
     /// Position of the current member of a list.
     index: u32,
+    is_object: bool,
+    reading: Reading,
 }
 
 /// Why a walk stops early, and at which node.
@@ -74,9 +127,25 @@ impl Walker {
         parent: NodeId,
         name: Name,
     ) -> Ending {
+        self.walk_with(builder, text, range, (parent, name), &mut NoShortcut)
+    }
+
+    /// As [`Walker::walk`], with a shortcut.
+    pub(super) fn walk_with<S: Shortcut>(
+        &mut self,
+        builder: &mut DocumentBuilder,
+        text: &[u8],
+        range: Range<usize>,
+        place: (NodeId, Name),
+        shortcut: &mut S,
+    ) -> Ending {
         let bytes = &text[..range.end];
         self.open.clear();
-        let Err(Stop(ending, at)) = self.read(builder, bytes, range.start, parent, name) else {
+        let label = builder.label(place.1);
+        let most = builder.count() + self.nodes_left;
+        let read = self.read(builder, bytes, range.start, (place.0, label), most, shortcut);
+        self.nodes_left = most - builder.count();
+        let Err(Stop(ending, at)) = read else {
             return Ending::Complete;
         };
         while let Some(open) = self.open.pop() {
@@ -90,39 +159,58 @@ impl Walker {
         ending
     }
 
-    fn read(
+    /// Reads until the value has ended. `most` is how many nodes the document may have.
+    fn read<S: Shortcut>(
         &mut self,
         builder: &mut DocumentBuilder,
         bytes: &[u8],
         start: usize,
-        mut parent: NodeId,
-        mut name: Name,
+        (mut parent, mut label): (NodeId, Label),
+        most: usize,
+        shortcut: &mut S,
     ) -> Result<(), Stop> {
+        // The innermost list or object, a copy of what is on the stack.
+        let mut open = Open { node: parent, index: 0, is_object: false, reading: Reading::Open };
         let mut at = skip_space(bytes, start);
         loop {
-            // Here stands a value: `name` of `parent`.
+            // Here stands a value: `label` of `parent`.
             let Some(&first) = bytes.get(at) else {
                 return Err(Stop(Ending::CutOff, parent));
             };
-            if self.nodes_left == 0 {
+            if builder.count() >= most {
                 return Err(Stop(Ending::OverBudget, parent));
             }
-            self.nodes_left -= 1;
             let mut last;
             match first {
                 b'"' => {
                     let string = Quoted::read(bytes, at + 1);
                     let kind = if string.escaped { FieldKind::EscapedString } else { FieldKind::String };
-                    last = builder.push(parent, name, kind, at + 1..string.end);
+                    last = builder.push_labelled(parent, label, kind, at + 1..string.end);
                     if !string.closed {
                         return Err(Stop(Ending::CutOff, last));
                     }
                     at = string.end + 1;
                 }
+                b'{' if S::EXISTS
+                    && open.reading == Reading::Members
+                    && self.open.len() + MEMBER_DEPTH <= self.depth
+                    && let Some(member) = shortcut.member(bytes, at) =>
+                {
+                    last = builder.push_labelled(parent, member.label, member.kind, member.span);
+                    at = member.end;
+                }
                 b'{' | b'[' => {
                     let is_object = first == b'{';
-                    let kind = if is_object { FieldKind::Object } else { FieldKind::Array };
-                    let node = builder.push(parent, name, kind, at..at);
+                    let mut kind = if is_object { FieldKind::Object } else { FieldKind::Array };
+                    let mut reading = Reading::Open;
+                    if S::EXISTS {
+                        let key = label.plain_key().and_then(|key| bytes.get(key)).unwrap_or_default();
+                        reading = shortcut.enter(open.reading, key, is_object);
+                        if reading == Reading::Members {
+                            kind = FieldKind::Object;
+                        }
+                    }
+                    let node = builder.push_labelled(parent, label, kind, at..at);
                     last = node;
                     if self.open.len() == self.depth {
                         builder.gap(node, NotInspected::NestingBudget);
@@ -133,13 +221,17 @@ impl Walker {
                         builder.close(node, end);
                         at = end;
                     } else {
-                        self.open.push(Open { node, is_object, index: 0 });
+                        if let Some(outer) = self.open.last_mut() {
+                            *outer = open;
+                        }
+                        open = Open { node, index: 0, is_object, reading };
+                        self.open.push(open);
                         at = skip_space(bytes, at + 1);
                         let closer = if is_object { b'}' } else { b']' };
                         if bytes.get(at) != Some(&closer) {
                             parent = node;
-                            (name, at) =
-                                if is_object { read_key(bytes, at, node)? } else { (Name::Index(0), at) };
+                            (label, at) =
+                                if is_object { read_key(bytes, at, node)? } else { (Label::index(0), at) };
                             continue;
                         }
                     }
@@ -149,34 +241,33 @@ impl Walker {
                     if !is_whole && end < bytes.len() {
                         return Err(Stop(Ending::Broken, parent));
                     }
-                    last = builder.push(parent, name, FieldKind::Number, at..end);
+                    last = builder.push_labelled(parent, label, FieldKind::Number, at..end);
                     at = end;
                 }
                 _ => {
-                    let Some((word, kind)) = LITERALS.iter().find(|(word, _)| bytes[at..].starts_with(word))
-                    else {
+                    let Some((length, kind)) = read_literal(&bytes[at..]) else {
                         let is_cut = LITERALS.iter().any(|(word, _)| word.starts_with(&bytes[at..]));
                         return Err(Stop(if is_cut { Ending::CutOff } else { Ending::Broken }, parent));
                     };
-                    last = builder.push(parent, name, *kind, at..at + word.len());
-                    at += word.len();
+                    last = builder.push_labelled(parent, label, kind, at..at + length);
+                    at += length;
                 }
             }
             // A value has ended: close what ends with it, and find the next one.
             loop {
                 at = skip_space(bytes, at);
-                let Some(open) = self.open.last_mut() else {
+                if self.open.is_empty() {
                     return if at == bytes.len() { Ok(()) } else { Err(Stop(Ending::Broken, last)) };
-                };
+                }
                 match bytes.get(at) {
                     Some(b',') => {
                         at = skip_space(bytes, at + 1);
                         parent = open.node;
                         if open.is_object {
-                            (name, at) = read_key(bytes, at, parent)?;
+                            (label, at) = read_key(bytes, at, parent)?;
                         } else {
                             open.index += 1;
-                            name = Name::Index(open.index);
+                            label = Label::index(open.index);
                         }
                         break;
                     }
@@ -189,6 +280,9 @@ impl Walker {
                 last = open.node;
                 builder.close(last, at);
                 self.open.pop();
+                if let Some(outer) = self.open.last() {
+                    open = *outer;
+                }
             }
         }
     }
@@ -216,8 +310,28 @@ const LITERALS: [(&[u8], FieldKind); 5] = [
     (b"Infinity", FieldKind::Number),
 ];
 
+/// How long the word is that stands at the start, and what it is.
+#[inline]
+pub(super) fn read_literal(bytes: &[u8]) -> Option<(usize, FieldKind)> {
+    match bytes {
+        [b't', b'r', b'u', b'e', ..] => Some((4, FieldKind::Bool)),
+        [b'f', b'a', b'l', b's', b'e', ..] => Some((5, FieldKind::Bool)),
+        _ => {
+            LITERALS.iter().find(|(word, _)| bytes.starts_with(word)).map(|(word, kind)| (word.len(), *kind))
+        }
+    }
+}
+
 #[inline(always)]
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+fn skip_space(bytes: &[u8], at: usize) -> usize {
+    // One comparison where there is none, which is the rule.
+    match bytes.get(at) {
+        Some(..=b' ') => skip_more_space(bytes, at),
+        _ => at,
+    }
+}
+
+fn skip_more_space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
     }
@@ -226,7 +340,7 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 
 /// Reads a key and its colon; gives the name, and where the value starts.
 #[inline(always)]
-fn read_key(bytes: &[u8], at: usize, parent: NodeId) -> Result<(Name, usize), Stop> {
+fn read_key(bytes: &[u8], at: usize, parent: NodeId) -> Result<(Label, usize), Stop> {
     let stop = |at| Stop(if at < bytes.len() { Ending::Broken } else { Ending::CutOff }, parent);
     if bytes.get(at) != Some(&b'"') {
         return Err(stop(at));
@@ -235,26 +349,25 @@ fn read_key(bytes: &[u8], at: usize, parent: NodeId) -> Result<(Name, usize), St
     if !key.closed {
         return Err(stop(bytes.len()));
     }
-    let (start, end) = (at as u32 + 1, key.end as u32);
     let colon = skip_space(bytes, key.end + 1);
     if bytes.get(colon) != Some(&b':') {
         return Err(stop(colon));
     }
-    let name = if key.escaped { Name::EscapedKey { start, end } } else { Name::Key { start, end } };
-    Ok((name, skip_space(bytes, colon + 1)))
+    let label = Label::key(at as u32 + 1, key.end as u32, key.escaped);
+    Ok((label, skip_space(bytes, colon + 1)))
 }
 
 /// Where a string ends, and whether it has escapes.
-struct Quoted {
-    end: usize,
-    escaped: bool,
-    closed: bool,
+pub(super) struct Quoted {
+    pub(super) end: usize,
+    pub(super) escaped: bool,
+    pub(super) closed: bool,
 }
 
 impl Quoted {
     /// Reads from behind the opening quote.
     #[inline(always)]
-    fn read(bytes: &[u8], start: usize) -> Self {
+    pub(super) fn read(bytes: &[u8], start: usize) -> Self {
         let (mut at, mut escaped) = (start, false);
         loop {
             let Some(hit) = find_quote_or_backslash(bytes, at) else {
@@ -269,35 +382,46 @@ impl Quoted {
     }
 }
 
-/// Most strings are short: eight bytes at a time without a call, and a call only for what is longer than that.
+/// Most strings are short: a few bytes at a time without a call, and a call only for what is longer than that.
 #[inline(always)]
 fn find_quote_or_backslash(bytes: &[u8], start: usize) -> Option<usize> {
-    const SHORT_WORDS: usize = 4;
+    const SHORT_CHUNKS: usize = 4;
+    let mut at = start;
+    for _ in 0..SHORT_CHUNKS {
+        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        if let Some(place) = first_in_chunk(chunk) {
+            return Some(at + place);
+        }
+        at += chunk.len();
+    }
+    find_far(bytes, at)
+}
+
+#[inline(never)]
+fn find_far(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(at + memchr2(b'"', b'\\', bytes.get(at..)?)?)
+}
+
+/// Where the first quote or backslash stands in eight bytes, by arithmetic on all of them at once.
+#[inline(always)]
+fn first_in_chunk(chunk: &[u8; 8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
     const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
-    let mut at = start;
-    for _ in 0..SHORT_WORDS {
-        let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
-            break;
-        };
-        let word = u64::from_le_bytes(*word);
-        let (quotes, backslashes) = (word ^ QUOTES, word ^ BACKSLASHES);
-        // A byte that became zero borrows: its high bit is set, and the lowest such bit is exact.
-        let hits =
-            ((quotes.wrapping_sub(ONES) & !quotes) | (backslashes.wrapping_sub(ONES) & !backslashes)) & HIGHS;
-        if hits != 0 {
-            return Some(at + hits.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    Some(at + memchr2(b'"', b'\\', bytes.get(at..)?)?)
+    let word = u64::from_le_bytes(*chunk);
+    // A byte that became zero borrows, which sets its high bit. So does one that had it, and is no ASCII. A borrow may
+    // go on into the next byte, but the lowest bit that is set is exact.
+    let borrows = (word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES);
+    let hits = borrows & !word & HIGHS;
+    (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
 }
 
 /// Where a number ends, and whether it is whole rather than cut off or malformed.
 #[inline(always)]
-fn read_number(bytes: &[u8], start: usize) -> (usize, bool) {
+pub(super) fn read_number(bytes: &[u8], start: usize) -> (usize, bool) {
     let digits = |mut at: usize| {
         while let Some(b'0'..=b'9') = bytes.get(at) {
             at += 1;

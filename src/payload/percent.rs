@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use crate::payload::escape::Copy;
 
 /// Appends what `raw`, which stands at `offset` of its text, reads without percent escapes; `false` and nothing
@@ -24,6 +26,7 @@ pub(super) fn decode(raw: &[u8], offset: usize, out: &mut Vec<u8>, copy: &mut Co
         std::str::from_utf8(&out[start..]).map_or_else(|error| error.error_len().is_none(), |_| true);
     if !(is_changed && is_text) {
         out.truncate(start);
+        copy.give_up();
     }
     is_changed && is_text
 }
@@ -88,6 +91,43 @@ pub(super) fn has_escape(raw: &[u8]) -> bool {
     memchr::memchr_iter(b'%', raw).any(|at| read_escape(&raw[at..]).is_some())
 }
 
+/// Finds out which strings of a text have escapes, with one look at the text for all of them.
+pub(super) struct Escapes<'t> {
+    text: &'t [u8],
+    /// Where was looked from.
+    from: usize,
+    /// The next `%` from there.
+    next: usize,
+}
+
+impl<'t> Escapes<'t> {
+    pub(super) fn of(text: &'t [u8]) -> Self {
+        // Nothing has been looked at.
+        Self { text, from: usize::MAX, next: 0 }
+    }
+
+    /// Whether anything in `range` reads as an escape. Cheap when ranges come in order, right in any.
+    #[inline]
+    pub(super) fn stand_in(&mut self, range: &Range<usize>) -> bool {
+        if self.from <= range.start && self.next >= range.end {
+            return false;
+        }
+        self.search(range)
+    }
+
+    fn search(&mut self, range: &Range<usize>) -> bool {
+        if self.from > range.start || self.next < range.start {
+            self.seek(range.start);
+        }
+        self.next < range.end && has_escape(&self.text[range.clone()])
+    }
+
+    fn seek(&mut self, from: usize) {
+        self.from = from;
+        self.next = memchr::memchr(b'%', &self.text[from..]).map_or(usize::MAX, |at| from + at);
+    }
+}
+
 fn read_escape(raw: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = raw else {
         return None;
@@ -102,7 +142,7 @@ mod tests {
 
     fn decoded(raw: &str) -> Option<String> {
         let mut out = Vec::new();
-        let mut copy = Copy::at_end_of(&out);
+        let mut copy = Copy::default();
         decode(raw.as_bytes(), 0, &mut out, &mut copy).then(|| String::from_utf8(out).unwrap())
     }
 

@@ -33,8 +33,21 @@ pub(super) struct Broken;
 
 impl WireField {
     /// Reads the field that begins at `at`, of a message that ends at `end`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(bytes: &[u8], at: usize, end: usize) -> Result<Self, Broken> {
+        // Nearly all fields have a number below 16 and less than 128 bytes.
+        if let Some(&[tag @ 8..0x80, length @ ..0x80, ref rest @ ..]) = bytes.get(at..end)
+            && tag & 7 == 2
+            && usize::from(length) <= rest.len()
+        {
+            let after = at + 2 + usize::from(length);
+            let number = u32::from(tag >> 3);
+            return Ok(Self { number, form: Form::Length, value: at + 2..after, end: after, is_cut: false });
+        }
+        Self::read_any(bytes, at, end)
+    }
+
+    fn read_any(bytes: &[u8], at: usize, end: usize) -> Result<Self, Broken> {
         let (number, form, start) = read_tag(bytes, at, end)?;
         let form = match form {
             0 => {

@@ -1,7 +1,5 @@
 use std::ops::Range;
 
-use memchr::memchr_iter;
-
 use crate::{
     model::{Field, FieldKind, Name, NodeId},
     payload::container::Opener,
@@ -10,11 +8,14 @@ use crate::{
 const NAME: &[u8] = b"ddtags";
 
 /// Whether a value is Datadog's list of tags: `env:prod,version:1.2`.
+#[inline]
 pub(super) fn is_tags(field: Field<'_>, raw: &[u8]) -> bool {
     // Asked of every string: the length of the name turns nearly all of them away.
-    matches!(field.name(), Name::Key { start, end } if end - start == NAME.len() as u32)
-        && field.last_segment().is_some_and(|name| *name == *NAME)
-        && raw.contains(&b':')
+    field.plain_key().is_some_and(|key| key.len() == NAME.len()) && has_tags(field, raw)
+}
+
+fn has_tags(field: Field<'_>, raw: &[u8]) -> bool {
+    field.last_segment().is_some_and(|name| *name == *NAME) && raw.contains(&b':')
 }
 
 /// Reads tags into fields of a `!tags` container. A tag without a colon is a member without a name.
@@ -23,21 +24,35 @@ pub(super) fn read(opener: &mut Opener, bytes: &[u8], range: Range<usize>, owner
         return;
     };
     let mut start = range.start;
-    let ends = memchr_iter(b',', &bytes[range.clone()]).map(|at| range.start + at);
-    for (index, end) in ends.chain([range.end]).enumerate() {
-        let tag = &bytes[start..end];
-        let lead = tag.len() - tag.trim_ascii_start().len();
-        let (from, to) = (start + lead, start + lead + tag.trim_ascii().len());
-        start = end + 1;
-        if from == to {
-            continue;
+    for index in 0_u32.. {
+        let (mut colon, mut end) = (None, start);
+        while end < range.end {
+            match bytes[end] {
+                b',' => break,
+                b':' if colon.is_none() => colon = Some(end),
+                _ => {}
+            }
+            end += 1;
         }
-        let (name, from) = match memchr::memchr(b':', &bytes[from..to]) {
-            Some(at) => (Name::Key { start: from as u32, end: (from + at) as u32 }, from + at + 1),
-            None => (Name::Index(index as u32), from),
-        };
-        if opener.push(tags, name, FieldKind::String, from..to).is_none() {
+        let (mut from, mut to) = (start, end);
+        while from < to && bytes[from].is_ascii_whitespace() {
+            from += 1;
+        }
+        while to > from && bytes[to - 1].is_ascii_whitespace() {
+            to -= 1;
+        }
+        if from < to {
+            let (name, from) = match colon {
+                Some(at) => (Name::Key { start: from as u32, end: at as u32 }, at + 1),
+                None => (Name::Index(index), from),
+            };
+            if opener.push(tags, name, FieldKind::String, from..to).is_none() {
+                return;
+            }
+        }
+        if end == range.end {
             return;
         }
+        start = end + 1;
     }
 }

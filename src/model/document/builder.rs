@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use crate::model::NotInspected;
 
-use super::{Document, FieldKind, Name, Node, NodeId, Segment, SpanMap, Text, TextId};
+use super::{
+    Document, FieldKind, Label, Name, NameForm, Node, NodeId, Piece, Segment, SpanMap, Text, TextId,
+};
 
 /// What becomes of a node, see [`DocumentBuilder::reshape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,19 @@ impl Mark {
 pub struct DocumentBuilder {
     document: Document,
     current: u32,
+    /// Where a static name may stand in the document's list, by [`slot`].
+    places: [u8; SLOTS],
 }
+
+/// Static names are looked up without a comparison of their text. OTLP has 150 of them, a request a fraction of that.
+const SLOTS: usize = 256;
+
+/// Bytes of a body for which room for one node is made at once: telemetry has a field in 20 to 60 bytes, of
+/// which some are opened once more.
+const BYTES_PER_NODE: usize = 16;
+
+/// Most nodes that room is made for before the first is read.
+const MOST_NODES_AT_ONCE: usize = 1 << 14;
 
 impl DocumentBuilder {
     /// Starts with the body. `prefix` begins every path.
@@ -56,12 +70,16 @@ impl DocumentBuilder {
             scannable: None,
             parent: 0,
             segments: vec![Segment { start: 0, end, owner: 0, map: None }],
-            nodes: 0..0,
+            pieces: Vec::new(),
+            first_node: 0,
             replaces_parent: false,
         };
+        let room = (end as usize / BYTES_PER_NODE).clamp(1, MOST_NODES_AT_ONCE);
+        let nodes = Vec::with_capacity(room);
         Self {
-            document: Document { prefix, texts: vec![body], nodes: Vec::new(), gaps: Vec::new() },
+            document: Document { prefix, texts: vec![body], nodes, statics: Vec::new(), gaps: Vec::new() },
             current: 0,
+            places: [0; SLOTS],
         }
     }
 
@@ -78,19 +96,80 @@ impl DocumentBuilder {
     /// Adds a node to the current text and returns its id. The first node added is the root and its own parent.
     ///
     /// Nodes of one text must be added in order of their spans' starts, a parent before its members.
+    #[inline]
     pub fn push(&mut self, parent: NodeId, name: Name, kind: FieldKind, span: Range<usize>) -> NodeId {
+        let label = self.label(name);
+        self.push_labelled(parent, label, kind, span)
+    }
+
+    /// As [`DocumentBuilder::push`], with a name in the form in which it is kept.
+    #[inline]
+    pub fn push_labelled(
+        &mut self,
+        parent: NodeId,
+        label: Label,
+        kind: FieldKind,
+        span: Range<usize>,
+    ) -> NodeId {
         let id = self.document.nodes.len() as u32;
         let node = Node {
             parent: parent.0,
             text: self.current,
             start: span.start as u32,
             end: span.end as u32,
-            name,
+            label,
             kind,
         };
         self.document.nodes.push(node);
-        self.document.texts[self.current as usize].nodes.end = id + 1;
         NodeId(id)
+    }
+
+    /// A name in the form in which it is kept.
+    #[inline]
+    pub fn label(&mut self, name: Name) -> Label {
+        let (form, parts) = match name {
+            Name::EscapedKey { start, end } => (NameForm::EscapedKey, (start, end)),
+            Name::FieldNumber(number) => (NameForm::FieldNumber, (number, 0)),
+            Name::Index(index) => (NameForm::Index, (index, 0)),
+            Name::Key { start, end } => (NameForm::Key, (start, end)),
+            Name::PercentKey { start, end } => (NameForm::PercentKey, (start, end)),
+            Name::Static(name) => {
+                let form = if name.starts_with('!') { NameForm::Segment } else { NameForm::Static };
+                (form, (self.place(name), 0))
+            }
+        };
+        Label { parts, form }
+    }
+
+    /// How many nodes there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.document.nodes.len()
+    }
+
+    /// Where a static name stands in the document's list. Two names may be one text: that is no harm.
+    #[inline]
+    fn place(&mut self, name: &'static str) -> u32 {
+        let guess = self.places[slot(name)];
+        match self.document.statics.get(usize::from(guess)) {
+            Some(known) if std::ptr::eq(*known, name) => u32::from(guess),
+            _ => self.find_place(name),
+        }
+    }
+
+    #[cold]
+    fn find_place(&mut self, name: &'static str) -> u32 {
+        let statics = &mut self.document.statics;
+        let place = statics.iter().position(|known| *known == name).unwrap_or_else(|| {
+            statics.push(name);
+            statics.len() - 1
+        });
+        if let Ok(guess) = u8::try_from(place)
+            && std::ptr::eq(statics[place], name)
+        {
+            self.places[slot(name)] = guess;
+        }
+        place as u32
     }
 
     /// Sets where a branch ends, once that is known.
@@ -123,9 +202,7 @@ impl DocumentBuilder {
 
     /// Takes back the nodes and gaps that were added to the current text since `mark`.
     pub fn rollback(&mut self, mark: Mark) {
-        let text = &mut self.document.texts[self.current as usize];
-        let kept = mark.nodes.max(text.nodes.start as usize);
-        text.nodes.end = kept as u32;
+        let kept = mark.nodes.max(self.document.texts[self.current as usize].first_node as usize);
         self.document.nodes.truncate(kept);
         self.document.gaps.truncate(mark.gaps);
     }
@@ -148,9 +225,12 @@ impl DocumentBuilder {
                     continue;
                 }
                 Change::Keep | Change::LeaveOut => {}
-                Change::Rename(name, kind) => (node.name, node.kind) = (name, kind),
+                Change::Rename(name, kind) => {
+                    (node.label, node.kind) = (self.label(name), kind);
+                }
                 Change::Void(name) => {
-                    (node.name, node.kind, node.end) = (name, FieldKind::Null, node.start);
+                    node.label = self.label(name);
+                    (node.kind, node.end) = (FieldKind::Null, node.start);
                 }
             }
             self.document.nodes[kept as usize] = node;
@@ -158,7 +238,6 @@ impl DocumentBuilder {
             kept += 1;
         }
         self.document.nodes.truncate(kept as usize);
-        self.document.texts[0].nodes.end = kept;
         for (node, _) in &mut self.document.gaps {
             // What was broken from its first byte has a gap at the root, which is only added at the end.
             node.0 = moved.get(node.index()).copied().unwrap_or_default();
@@ -174,6 +253,18 @@ impl DocumentBuilder {
         parent: TextId,
         bytes: Bytes,
         segments: Vec<(Range<usize>, NodeId, SpanMap)>,
+        replaces_parent: bool,
+    ) -> TextId {
+        self.open_copies(parent, bytes, segments, Vec::new(), replaces_parent)
+    }
+
+    /// As [`DocumentBuilder::open_text`]; `pieces` are those of all segments whose map is [`SpanMap::Pieces`].
+    pub fn open_copies(
+        &mut self,
+        parent: TextId,
+        bytes: Bytes,
+        segments: Vec<(Range<usize>, NodeId, SpanMap)>,
+        pieces: Vec<Piece>,
         replaces_parent: bool,
     ) -> TextId {
         let id = self.document.texts.len() as u32;
@@ -192,7 +283,8 @@ impl DocumentBuilder {
             scannable: None,
             parent: parent.0,
             segments,
-            nodes: first..first,
+            pieces,
+            first_node: first,
             replaces_parent,
         });
         self.current = id;
@@ -204,8 +296,18 @@ impl DocumentBuilder {
         if self.document.nodes.is_empty() {
             let end = self.document.texts[0].bytes.len();
             self.current = 0;
+            for text in &mut self.document.texts[1..] {
+                text.first_node = 1;
+            }
             self.push(NodeId::ROOT, Name::Static(""), FieldKind::Bytes, 0..end);
         }
         self.document
     }
+}
+
+/// Names are told apart by where they stand, which costs no look at them.
+#[inline]
+fn slot(name: &'static str) -> usize {
+    let place = name.as_ptr().addr();
+    (place ^ place >> 8 ^ name.len() << 3) % SLOTS
 }

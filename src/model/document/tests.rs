@@ -7,8 +7,9 @@ fn sample() -> Document {
     let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
     let a = builder.push(root, Name::Key { start: 2, end: 3 }, FieldKind::EscapedString, 6..14);
     let b = builder.push(root, Name::Key { start: 17, end: 18 }, FieldKind::String, 21..33);
-    let pieces = SpanMap::Pieces(vec![(0, 6, false), (1, 7, true), (2, 13, false)]);
-    builder.open_text(TextId::BODY, Bytes::from_static(b"x@y"), vec![(0..3, a, pieces)], false);
+    let pieces = vec![(0, 6, false), (1, 7, true), (2, 13, false)];
+    let segments = vec![(0..3, a, SpanMap::Pieces(0..3))];
+    builder.open_copies(TextId::BODY, Bytes::from_static(b"x@y"), segments, pieces, false);
     let map = SpanMap::Base64 { start: 21 };
     builder.open_text(TextId::BODY, Bytes::from_static(br#"{"k":1}"#), vec![(0..7, b, map)], true);
     let base64 = builder.push(b, Name::Static("!base64"), FieldKind::String, 0..7);

@@ -1,9 +1,116 @@
 //! OTLP in JSON: gives the nodes of a JSON walk the places that they have in protobuf's.
 
+use std::ops::Range;
+
+use memchr::memmem;
+
 use crate::{
-    model::{Change, Document, DocumentBuilder, Field, FieldKind, Name, TextId},
-    payload::otlp::schema::PAIR_LISTS,
+    model::{Change, Document, DocumentBuilder, Field, FieldKind, Label, Name, NodeId, TextId},
+    payload::{
+        json::{Member, Quoted, Reading, Shortcut, read_literal, read_number},
+        otlp::schema::PAIR_LISTS,
+    },
 };
+
+/// Takes pairs for fields while JSON is walked, as far as they are written as exporters do:
+/// `{"key":"model","value":{"stringValue":"claude"}}`.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    /// Whether anything was read as it is written that has another place.
+    is_left: bool,
+}
+
+impl Pairs {
+    /// Gives the other nodes their places, too, and says which hold bytes.
+    pub(super) fn reshape(self, builder: &mut DocumentBuilder) -> Vec<(NodeId, Range<usize>)> {
+        if self.is_left {
+            reshape(builder);
+        }
+        bytes_values(builder.document())
+    }
+}
+
+impl Shortcut for Pairs {
+    const EXISTS: bool = true;
+
+    fn enter(&mut self, around: Reading, key: &[u8], is_object: bool) -> Reading {
+        let inner = match (around, key) {
+            (Reading::Open, key) if !is_object && PAIR_LISTS.contains(&key) => Reading::Members,
+            (Reading::Open, b"arrayValue" | b"kvlistValue") if is_object => Reading::AsWritten,
+            (Reading::Open, _) => Reading::Open,
+            (Reading::AsWritten | Reading::Members, _) => Reading::AsWritten,
+        };
+        self.is_left |= inner == Reading::AsWritten;
+        inner
+    }
+
+    #[inline]
+    fn member(&self, bytes: &[u8], at: usize) -> Option<Member> {
+        let start = at + skip(bytes, at, b"{\"key\":\"")?;
+        let key = Quoted::read(bytes, start);
+        if !key.closed || key.end == start {
+            return None;
+        }
+        let label = Label::key(start as u32, key.end as u32, key.escaped);
+        let at = key.end + skip(bytes, key.end, b"\",\"value\":{\"")?;
+        let (kind, span, end) = if let Some(length) = skip(bytes, at, b"stringValue\":\"") {
+            read_string(bytes, at + length)?
+        } else {
+            let kind = Quoted::read(bytes, at);
+            read_simple(bytes, kind.end + skip(bytes, kind.end, b"\":")?)?
+        };
+        Some(Member { label, kind, end: end + skip(bytes, end, b"}}")?, span })
+    }
+}
+
+/// How long `word` is, if it stands at `at`.
+#[inline(always)]
+fn skip<const N: usize>(bytes: &[u8], at: usize, word: &[u8; N]) -> Option<usize> {
+    (bytes.get(at..)?.first_chunk() == Some(word)).then_some(N)
+}
+
+/// A string from behind its opening quote: what it is, where it stands, and where it ends with its quote.
+#[inline(always)]
+fn read_string(bytes: &[u8], start: usize) -> Option<(FieldKind, Range<usize>, usize)> {
+    let string = Quoted::read(bytes, start);
+    let kind = if string.escaped { FieldKind::EscapedString } else { FieldKind::String };
+    string.closed.then_some((kind, start..string.end, string.end + 1))
+}
+
+/// The strings that are bytes in base64: those called `bytesValue`. Looked for by that name, which hardly any body has.
+fn bytes_values(document: &Document) -> Vec<(NodeId, Range<usize>)> {
+    const NAME: &[u8] = b"\"bytesValue\"";
+    let body = document.text(TextId::BODY);
+    let mut found = Vec::new();
+    for at in memmem::find_iter(body, NAME) {
+        let rest = body[at + NAME.len()..].trim_ascii_start();
+        let Some(rest) = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start) else { continue };
+        let Some(rest) = rest.strip_prefix(b"\"") else { continue };
+        let start = body.len() - rest.len();
+        let field = document.field_at(TextId::BODY, start);
+        if field.kind() == FieldKind::String && field.span().start == start && !field.span().is_empty() {
+            found.push((field.id(), field.span()));
+        }
+    }
+    found
+}
+
+/// A value without members.
+#[inline]
+fn read_simple(bytes: &[u8], at: usize) -> Option<(FieldKind, Range<usize>, usize)> {
+    match *bytes.get(at)? {
+        b'"' => read_string(bytes, at + 1),
+        b'-' | b'0'..=b'9' => {
+            let (end, is_whole) = read_number(bytes, at);
+            is_whole.then_some((FieldKind::Number, at..end, end))
+        }
+        b't' | b'f' => {
+            let (length, kind) = read_literal(&bytes[at..])?;
+            Some((kind, at..at + length, at + length))
+        }
+        _ => None,
+    }
+}
 
 /// What a node of the JSON is, which decides what becomes of its members.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +134,7 @@ enum What {
 ///
 /// Goes by names alone: whatever a key is, a list of this name is a list of pairs wherever it stands, and what else a
 /// sender adds is kept as it is written.
-pub(super) fn reshape(builder: &mut DocumentBuilder) {
+fn reshape(builder: &mut DocumentBuilder) {
     let mut known: Vec<What> = Vec::with_capacity(builder.document().fields().len());
     builder.reshape(|document, id| {
         let field = document.field(id);
@@ -68,6 +175,8 @@ fn other(document: &Document, field: Field<'_>, kind: FieldKind) -> (What, Chang
         FieldKind::Array if PAIR_LISTS.contains(&key(document, field)) => {
             (What::Pairs, Change::Rename(field.name(), FieldKind::Object))
         }
+        // The walk has made a map of it already.
+        FieldKind::Object if field.raw().first() == Some(&b'[') => (What::Pairs, Change::Keep),
         FieldKind::Object => match key(document, field) {
             b"arrayValue" => (What::ArrayValue, Change::Rename(field.name(), FieldKind::Array)),
             b"kvlistValue" => (What::KeyValueList, Change::Keep),

@@ -115,7 +115,9 @@ pub(super) fn recognise(
 pub(super) fn decode(encoding: OtlpEncoding, body: Bytes, budget: &Budget) -> Result<Document, PayloadError> {
     match encoding {
         OtlpEncoding::Grpc(_) => Err(PayloadError::Unsupported("grpc")),
-        OtlpEncoding::Json => Ok(container::decode_reshaped(PREFIX, body, budget, json::reshape)),
+        OtlpEncoding::Json => {
+            Ok(container::decode_reshaped(PREFIX, body, budget, json::Pairs::default(), json::Pairs::reshape))
+        }
         OtlpEncoding::Protobuf(signal) => {
             let (mut builder, root, mut walker) = begin(&body, budget);
             let mut view = body.to_vec();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::{
     model::{BinaryNumber, DocumentBuilder, FieldKind, Name, NodeId, NotInspected},
     payload::{
+        compressed::is_whole_text,
         otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message, Role},
         protobuf::{Broken, Form, WireField, read_varint},
     },
@@ -156,8 +157,8 @@ impl Walk<'_> {
             Form::Group | Form::Length => &field.value,
             Form::Fixed32 | Form::Fixed64 | Form::Varint => &(field.end..field.end),
         };
-        self.view[start..value.start].fill(0);
-        self.view[value.end..field.end].fill(0);
+        zero(self.view, start..value.start);
+        zero(self.view, value.end..field.end);
     }
 
     fn close(&mut self, open: Open) -> Result<(), OverBudget> {
@@ -224,16 +225,87 @@ impl Walk<'_> {
         let is_map = matches!(known.kind, Kind::Message(message) if message.role == Role::KeyValue);
         let kind = if is_map { FieldKind::Object } else { FieldKind::Array };
         let list = self.list(parent, field.number, known.name, kind, start)?;
+        if is_map {
+            return self.pairs(list, field);
+        }
         self.builder.close(self.walker.lists[list].node, field.end);
         if let (Kind::Number(number), Form::Length) = (known.kind, field.form) {
             return self.packed(list, number, field.value);
         }
         let List { node, members, .. } = self.walker.lists[list];
         self.walker.lists[list].members += 1;
-        if is_map {
-            return self.key_value(node, members, field.value);
-        }
         self.value(node, Name::Index(members), Some(known), message.role, field)
+    }
+
+    /// Adds a pair to a list, and those that stand right behind it, as long as they are written as everyone does.
+    fn pairs(&mut self, list: usize, field: WireField) -> Result<(), OverBudget> {
+        let end = self.walker.open.last().map_or(0, |open| open.end);
+        let List { node, mut members, .. } = self.walker.lists[list];
+        let tag = u8::try_from(field.number << 3 | 2).ok().filter(|tag| *tag < 0x80);
+        let mut pair = field.value;
+        let is_plain = loop {
+            members += 1;
+            if !self.plain_pair(node, &pair)? {
+                break false;
+            }
+            let Some(&[next, length @ ..0x80, ref rest @ ..]) = self.bytes.get(self.at..end) else {
+                break true;
+            };
+            if Some(next) != tag || usize::from(length) > rest.len() {
+                break true;
+            }
+            zero(self.view, self.at..self.at + 2);
+            pair = self.at + 2..self.at + 2 + usize::from(length);
+            self.at = pair.end;
+        };
+        self.walker.lists[list].members = members;
+        self.builder.close(node, self.at);
+        if is_plain { Ok(()) } else { self.key_value(node, members - 1, pair) }
+    }
+
+    /// Adds a pair that is a key and a simple value and nothing else, in this order; says whether it was one.
+    #[inline]
+    fn plain_pair(&mut self, parent: NodeId, pair: &Range<usize>) -> Result<bool, OverBudget> {
+        const KEY: u8 = 1 << 3 | 2;
+        const VALUE: u8 = 2 << 3 | 2;
+        // Of a value: its kinds.
+        const STRING: u8 = 1 << 3 | 2;
+        const BOOL: u8 = 2 << 3;
+        const INT: u8 = 3 << 3;
+        const DOUBLE: u8 = 4 << 3 | 1;
+        let Some(&[KEY, key_length @ 1..0x80, ..]) = self.bytes.get(pair.clone()) else {
+            return Ok(false);
+        };
+        let (start, end) = (pair.start + 2, pair.start + 2 + usize::from(key_length));
+        if end >= pair.end || self.bytes[end] != VALUE || self.walker.open.len() + 1 >= self.walker.depth {
+            return Ok(false);
+        }
+        let Some(inner) = read_rest(self.bytes, end + 1, pair.end) else {
+            return Ok(false);
+        };
+        let after = |kind: FieldKind| {
+            let (_, after) = read_varint(self.bytes, inner + 1, pair.end).ok()?;
+            (after == pair.end).then_some((kind, inner + 1))
+        };
+        let value = match self.bytes.get(inner) {
+            Some(&STRING) if inner < pair.end => {
+                read_rest(self.bytes, inner + 1, pair.end).map(|start| (FieldKind::String, start))
+            }
+            Some(&BOOL) => after(FieldKind::Binary(BinaryNumber::Bool)),
+            Some(&INT) => after(FieldKind::Binary(BinaryNumber::VarintSigned)),
+            Some(&DOUBLE) if inner + 9 == pair.end => {
+                Some((FieldKind::Binary(BinaryNumber::Double), inner + 1))
+            }
+            _ => None,
+        };
+        let Some((kind, value)) = value else {
+            return Ok(false);
+        };
+        zero(self.view, pair.start..start);
+        zero(self.view, end..if kind == FieldKind::String { value } else { pair.end });
+        let name = Name::Key { start: start as u32, end: end as u32 };
+        self.push(parent, name, kind, value..pair.end)?;
+        Ok(true)
     }
 
     /// Adds one value. `of` is what its message is.
@@ -250,7 +322,7 @@ impl Walk<'_> {
         };
         let kind = match known.kind {
             // Bytes that someone chose to send may be text; ids never are, though they may look so.
-            Kind::Bytes if of == Role::AnyValue && is_text(&self.bytes[field.value.clone()]) => {
+            Kind::Bytes if of == Role::AnyValue && is_whole_text(&self.bytes[field.value.clone()]) => {
                 FieldKind::String
             }
             Kind::Bytes => FieldKind::Bytes,
@@ -346,7 +418,7 @@ impl Walk<'_> {
             Form::Fixed32 => FieldKind::Binary(BinaryNumber::Fixed32),
             Form::Fixed64 => FieldKind::Binary(BinaryNumber::Fixed64),
             Form::Varint => FieldKind::Binary(BinaryNumber::Varint),
-            Form::Length if is_text(&self.bytes[field.value.clone()]) => FieldKind::String,
+            Form::Length if is_whole_text(&self.bytes[field.value.clone()]) => FieldKind::String,
             Form::Group | Form::Length => FieldKind::Bytes,
         };
         let node = self.push(parent, name, kind, field.value)?;
@@ -393,6 +465,7 @@ impl Walk<'_> {
         self.walker.open.push(Open { end: range.end, node, what, first_list });
     }
 
+    #[inline]
     fn push(
         &mut self,
         parent: NodeId,
@@ -413,6 +486,36 @@ impl Walk<'_> {
     }
 }
 
+/// Where what a length announces begins, if it reaches to `end` and no less.
+#[inline]
+fn read_rest(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
+    let (length, start) = read_varint(bytes, at, end).ok()?;
+    (length == (end - start) as u64).then_some(start)
+}
+
+/// Blanks a range. Those that frame values are of two to eleven bytes, and not worth a call.
+#[inline(always)]
+fn zero(view: &mut [u8], range: Range<usize>) {
+    let Some(frame) = view.get_mut(range) else {
+        return;
+    };
+    match frame.len() {
+        0 => {}
+        2 => frame.copy_from_slice(&[0; 2]),
+        4..=8 => {
+            let length = frame.len();
+            frame[..4].copy_from_slice(&[0; 4]);
+            frame[length - 4..].copy_from_slice(&[0; 4]);
+        }
+        9..=16 => {
+            let length = frame.len();
+            frame[..8].copy_from_slice(&[0; 8]);
+            frame[length - 8..].copy_from_slice(&[0; 8]);
+        }
+        _ => frame.fill(0),
+    }
+}
+
 /// Whether a field of this type may have this form.
 fn fits(known: &Field, form: Form) -> bool {
     match known.kind {
@@ -429,14 +532,6 @@ fn form_of(number: BinaryNumber) -> Form {
             Form::Varint
         }
     }
-}
-
-/// Whether bytes of no known type are text: UTF-8 without control characters.
-fn is_text(bytes: &[u8]) -> bool {
-    let is_control = |byte: u8| byte == 0x7f || byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t');
-    !bytes.is_empty()
-        && !bytes.iter().fold(false, |found, byte| found | is_control(*byte))
-        && std::str::from_utf8(bytes).is_ok()
 }
 
 /// Which signal a request is for, by the form of its first record; `None` when there is none, or it looks like none.

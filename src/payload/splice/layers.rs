@@ -56,8 +56,8 @@ impl Splicer<'_> {
         pack: Option<&dyn Fn(&[u8]) -> Vec<u8>>,
     ) -> Result<(), SpliceError> {
         let document = self.document;
-        let (parent, map) = document.way_back(text, segment.start).ok_or(SpliceError::Place)?;
-        if let SpanMap::Pieces(pieces) = map {
+        let (parent, map, pieces) = document.way_back(text, segment.start).ok_or(SpliceError::Place)?;
+        if let SpanMap::Pieces(_) = map {
             let is_percent = document.replaces_parent(text) && !is_tags(document, text);
             for patch in patches {
                 let (range, with) = through_pieces(document.text(text), pieces, patch)?;

@@ -1,11 +1,15 @@
 //! How fast payloads are decoded into fields, against `serde_json` and `prost` on the same bytes in the same run, and
 //! what memory bodies take that were made to do harm. Prints Markdown.
+//!
+//! `BODY COUNT` as arguments (`events 20`) decodes one body so many times and does nothing else, to be counted by
+//! `valgrind --tool=callgrind`.
 
 mod bodies;
 mod bombs;
 mod counting;
 
 use std::{
+    env,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -31,14 +35,18 @@ const WINDOW: Duration = Duration::from_millis(250);
 
 const ROUNDS: usize = 7;
 
+/// How many events a body holds.
+const EVENTS: u64 = 200;
+
 fn main() {
     let serde: Peer = |body| _ = black_box(serde_json::from_slice::<Value>(body).expect("valid"));
     let logs: Peer = |body| _ = black_box(ExportLogsServiceRequest::decode(body).expect("valid"));
     let spans: Peer = |body| _ = black_box(ExportTraceServiceRequest::decode(body).expect("valid"));
     let protobuf = |signal| PayloadFormat::Otlp(OtlpEncoding::Protobuf(signal));
     let json = PayloadFormat::Otlp(OtlpEncoding::Json);
-    let rows: [(&str, PayloadFormat, fn(u64) -> Vec<u8>, Peer, &str); 6] = [
+    let rows: [(&str, &str, PayloadFormat, fn(u64) -> Vec<u8>, Peer, &str); 6] = [
         (
+            "events",
             "event batch, plain",
             PayloadFormat::FirstPartyEvents,
             |n| bodies::events(n, false),
@@ -46,6 +54,7 @@ fn main() {
             "serde_json",
         ),
         (
+            "events-base64",
             "event batch, base64 of JSON in each event",
             PayloadFormat::FirstPartyEvents,
             |n| bodies::events(n, true),
@@ -53,21 +62,30 @@ fn main() {
             "serde_json, base64 unread",
         ),
         (
+            "datadog",
             "Datadog logs, tags opened",
             PayloadFormat::Datadog,
             bodies::datadog,
             serde,
             "serde_json, tags unread",
         ),
-        ("OTLP logs, JSON", json, bodies::otlp_json, serde, "serde_json"),
-        ("OTLP logs, protobuf", protobuf(Signal::Logs), bodies::otlp_logs, logs, "prost"),
-        ("OTLP spans, protobuf", protobuf(Signal::Traces), bodies::otlp_spans, spans, "prost"),
+        ("otlp-json", "OTLP logs, JSON", json, bodies::otlp_json, serde, "serde_json"),
+        ("otlp-logs", "OTLP logs, protobuf", protobuf(Signal::Logs), bodies::otlp_logs, logs, "prost"),
+        ("otlp-spans", "OTLP spans, protobuf", protobuf(Signal::Traces), bodies::otlp_spans, spans, "prost"),
     ];
+    if let [_, body, count] = &env::args().collect::<Vec<_>>()[..] {
+        let (_, _, format, make, ..) = rows.iter().find(|row| row.0 == body).expect("a body of that name");
+        let body = Bytes::from(make(EVENTS));
+        for _ in 0..count.parse().expect("a number") {
+            decode_counted(*format, &body);
+        }
+        return;
+    }
     println!(
         "| body | bytes | fields | plainsight, GB/s | peer | peer, GB/s | ratio | allocations: plainsight | … of a body 8 times as long | peer |"
     );
     println!("|---|---:|---:|---:|---|---:|---:|---:|---:|---:|");
-    for (name, format, make, peer, peer_name) in rows {
+    for (_, name, format, make, peer, peer_name) in rows {
         row(name, format, make, peer, peer_name);
     }
     println!();
@@ -80,8 +98,14 @@ fn decode(format: PayloadFormat, body: &Bytes) -> usize {
     document.fields().len()
 }
 
+/// Stands alone so that `--toggle-collect='*decode_counted*'` counts it and nothing else.
+#[inline(never)]
+fn decode_counted(format: PayloadFormat, body: &Bytes) {
+    black_box(payload::decode(&format, body.clone(), &Budget::default()).expect("there is a decoder"));
+}
+
 fn row(name: &str, format: PayloadFormat, make: fn(u64) -> Vec<u8>, peer: Peer, peer_name: &str) {
-    let (body, longer) = (Bytes::from(make(200)), Bytes::from(make(1600)));
+    let (body, longer) = (Bytes::from(make(EVENTS)), Bytes::from(make(8 * EVENTS)));
     let fields = decode(format, &body);
     let (mut own_speeds, mut peer_speeds) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
