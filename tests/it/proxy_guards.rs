@@ -307,3 +307,23 @@ async fn a_tunnel_that_policy_does_not_let_pass_is_refused_before_anything_is_di
     // The same way lets others pass.
     assert_eq!(Client::plain(proxy.address).await.connect("other.tunnel:443").await.status, 200);
 }
+
+// A busy machine takes seconds from `CONNECT` to the ClientHello.
+#[tokio::test]
+async fn a_client_that_is_slow_to_speak_is_waited_for_where_nothing_may_pass_unread() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, &["slow.kept.test"], &["http/1.1"]).await;
+    let mut setup = Setup::new(&ca, origin.address);
+    setup.config.limits.sniff_time = std::time::Duration::from_millis(20);
+    let proxy = setup.start().await;
+    let tunnel = Client::tunnel(&proxy, "slow.kept.test:443").await;
+
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let mut tunnel = tunnel;
+    tunnel.send("GET /telemetry HTTP/1.1\r\nHost: slow.kept.test:443\r\n\r\n").await;
+    let answer = tunnel.answer("GET").await;
+
+    // In cleartext, to an origin that speaks TLS: what matters is that it was read.
+    let record = proxy.audit.closed(1).await.remove(0);
+    assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None), "{answer:?}");
+}

@@ -16,7 +16,7 @@ use plainsight::{
 };
 
 /// Intercepts every host but those that end in `.tunnel` and link-local addresses; lets none that ends in
-/// `.kept.tunnel` pass; inspects paths that begin with `/telemetry`
+/// `.kept.tunnel` or `.kept.test` pass unread; inspects paths that begin with `/telemetry`
 /// or `/settings`.
 #[derive(Default)]
 pub struct FakeInspection {
@@ -103,7 +103,7 @@ impl Inspection for FakeInspection {
         time_ms: i64,
         reason: Option<NotInspected>,
     ) -> FlowOpening {
-        let is_kept = |authority: &Authority| authority.host().to_string().ends_with(".kept.tunnel");
+        let is_kept = |authority: &Authority| authority.host().to_string().contains(".kept.");
         FlowOpening {
             id,
             time_ms,
