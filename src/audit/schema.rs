@@ -114,7 +114,24 @@ fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
 /// is renamed, filled in afterwards, or dropped.
 ///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, NOTES];
+
+/// Takes a store back to an older schema, as it was before a later version opened it.
+#[cfg(test)]
+pub(super) fn back_to(connection: &Connection, version: u32) {
+    /// What undoes each step but the first.
+    const UNDONE: &[&str] = &[
+        "DROP TABLE baseline",
+        "DROP TABLE chain; ALTER TABLE run DROP COLUMN head",
+        "DROP TABLE run_told",
+        "DROP TABLE run_note",
+    ];
+    assert_eq!(UNDONE.len() + 1, MIGRATIONS.len(), "each step has what undoes it");
+    for undo in UNDONE[(version - OLDEST) as usize..].iter().rev() {
+        connection.execute_batch(undo).unwrap();
+    }
+    connection.pragma_update(None, "user_version", version).unwrap();
+}
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
@@ -235,6 +252,18 @@ const CHAIN: &str = "
     ) STRICT;
 
     ALTER TABLE run ADD COLUMN head TEXT;
+";
+
+/// What happened to a run itself, such as a policy that changed.
+const NOTES: &str = "
+    CREATE TABLE run_note (
+        id       INTEGER PRIMARY KEY,
+        run      INTEGER NOT NULL REFERENCES run (id),
+        time_ms  INTEGER NOT NULL,
+        text     TEXT NOT NULL
+    ) STRICT;
+
+    CREATE INDEX run_note_run ON run_note (run);
 ";
 
 /// How long to wait for another process. Its transactions take milliseconds; two seconds mean that something

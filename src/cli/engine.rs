@@ -17,7 +17,7 @@ use crate::{
     claude::{Environment, Platform, UpstreamProxies},
     cli::{
         exit::Failure,
-        live::{self, Watched, Watching},
+        live::{self, Notices, Watched, Watching},
         output::now_ms,
     },
     compliance::{Claims, Controls, DestinationHosts},
@@ -68,7 +68,7 @@ pub(super) struct Engine {
     pub(super) address: SocketAddr,
     watching: Watching,
     run: RunWriter,
-    store: Store,
+    store: Arc<Store>,
     new_since_ms: Option<i64>,
     data_dir: PathBuf,
     stop: oneshot::Sender<()>,
@@ -92,7 +92,7 @@ impl Engine {
                 PatternReach::Names(_) | PatternReach::Unbounded => None,
             })
             .collect();
-        let store = store(settings)?;
+        let store = Arc::new(store(settings)?);
         let baseline =
             store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
         let watched = Watched::read(settings)?;
@@ -144,7 +144,13 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
-        let watching = live::watch(settings.clone(), watched, known, inspection, plan.holds_notices);
+        let watching = live::watch(
+            settings.clone(),
+            watched,
+            known,
+            inspection,
+            Notices::new(plan.holds_notices, &store, run.id()),
+        );
         Ok(Self {
             address,
             watching,

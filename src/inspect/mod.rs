@@ -34,6 +34,7 @@ pub use news::Known;
 use walk::Classified;
 
 /// What to send on.
+#[allow(clippy::large_enum_variant, reason = "there is one a request, and it is moved once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "what was decided must be carried out"]
 pub enum Forward {

@@ -80,6 +80,7 @@ pub struct Inspected {
 }
 
 /// What is sent on.
+#[allow(clippy::large_enum_variant, reason = "there is one a request, and it is moved once")]
 #[derive(Clone, Debug)]
 pub enum Forward {
     /// The client's own bytes.
