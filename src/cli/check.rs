@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -231,7 +231,7 @@ pub(super) fn observe(
 
 /// What a recording holds, inspected as the proxy would have.
 fn of_file(
-    path: &PathBuf,
+    path: &Path,
     settings: &Settings,
     told: Option<EffectiveSwitches>,
     is_complete: bool,
@@ -252,9 +252,9 @@ fn of_file(
         }
         ControlFlow::Continue(())
     };
-    let source: Box<dyn std::io::Read> = match path.as_path() {
-        path if path == Path::new("-") => Box::new(std::io::stdin().lock()),
-        path => Box::new(File::open(path).map_err(|error| Failure::new(&name, error))?),
+    let source: Box<dyn std::io::Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(File::open(path).map_err(|error| Failure::new(&name, error))?),
     };
     har::read(source, take).map_err(|error| Failure::new(&name, error))?;
     if let Some(failure) = broken {

@@ -176,30 +176,27 @@ def live_forgery(client: Client) -> None:
         check.equal(signalled.code, 137, f"exit code of {signalled}")
 
 
-ATTEMPTS = 4
-
-
 def claims_live(client: Client) -> None:
-    """The published statements against a run that is signed in and uses a tool."""
-    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.SIGNED_IN) as sandbox, Checks() as check:
+    """The published statements against a run that uses a tool."""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         store = Store(sandbox)
-        # A loaded machine may end the client before its last batch is out; then the statement is untested, and is so named.
-        for _ in range(ATTEMPTS):
-            run = sandbox.run(
-                [binary(), "run", "--quiet", *to_origin(origin), "--", *client_command(client)],
-                PLAINSIGHT_DATA_DIR=store.folder,
-                NODE_EXTRA_CA_CERTS=origin.root,
-            )
-            check.equal(run.code, 0, f"exit code of {run}")
-            report = json.loads(store.command("check", "--json").stdout)
-            verdicts = {claim["id"]: claim["verdict"] for claim in report["subjects"][0]["claims"]}
-            if "untested" not in (verdicts["no-prompt"], verdicts["no-command-output"]):
-                break
+        run = sandbox.run(
+            [binary(), "run", "--quiet", *to_origin(origin), "--", *client_command(client)],
+            PLAINSIGHT_DATA_DIR=store.folder,
+            NODE_EXTRA_CA_CERTS=origin.root,
+        )
+        check.equal(run.code, 0, f"exit code of {run}")
+        report = json.loads(store.command("check", "--json").stdout)
+        verdicts = {claim["id"]: claim["verdict"] for claim in report["subjects"][0]["claims"]}
+        # The client may end before its last batch is out. Then a statement about prompts is untested, and has to say so.
+        events = "".join(store.show(flow["id"]) for flow in store.log() if flow["destination"] == "first-party-events")
+        prompts = "upheld" if '"tengu_input_prompt"' in events else "untested"
+        tools = "upheld" if '"tengu_tool_use_success"' in events or '"tengu_bash_tool_command_executed"' in events else "untested"
         expected = {
             "no-personal-identifier": "refuted",
-            "no-prompt": "upheld",
+            "no-prompt": prompts,
             "no-file-contents": "upheld",
-            "no-command-output": "upheld",
+            "no-command-output": tools,
             "one-endpoint": "refuted",
             "never-code-prompts-paths": "upheld",
             "disable-telemetry-stops-metrics": "untested",
@@ -207,7 +204,7 @@ def claims_live(client: Client) -> None:
         why = {claim["id"]: claim["because"] for claim in report["subjects"][0]["claims"]}
         check.equal(verdicts, expected, f"claims ({why})")
         refuted = next(claim for claim in report["subjects"][0]["claims"] if claim["id"] == "no-personal-identifier")
-        check.that(any("account_uuid" in (evidence.get("path") or "") for evidence in refuted["evidence"]), f"no account uuid among {refuted['evidence'][:3]}")
+        check.that(any("device_id" in (evidence.get("path") or "") for evidence in refuted["evidence"]), f"no device id among {refuted['evidence'][:3]}")
         counted = store.command("check", "--claims", "--json")
         check.equal(counted.code, 1, f"exit code with --claims: {counted.stderr}")
 

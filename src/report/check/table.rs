@@ -17,24 +17,18 @@ pub fn table(report: &CheckReport, view: &View) -> String {
     for note in &report.baseline_notes {
         page.line(Ink::Medium, "", &format!("baseline: {note}"));
     }
-    page.out.push_str(&last(report, Some(view)));
-    page.out
-}
-
-/// The line that a check ends with.
-pub fn last_line(report: &CheckReport) -> String {
-    last(report, None)
-}
-
-fn last(report: &CheckReport, view: Option<&View>) -> String {
     let ink = match report.outcome() {
         Outcome::CouldNotTell => Ink::Medium,
         Outcome::Holds => Ink::Good,
         Outcome::Violated => Ink::High,
     };
-    let line = sum(report);
-    let line = view.map_or_else(|| line.clone(), |view| view.paint(ink, &line));
-    format!("{line}\n")
+    page.wrapped(ink, "", &sum(report));
+    page.out
+}
+
+/// The line that a check ends with.
+pub fn last_line(report: &CheckReport) -> String {
+    format!("{}\n", sum(report))
 }
 
 struct Page<'v> {
