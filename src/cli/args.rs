@@ -38,8 +38,8 @@ pub struct Global {
     /// Folder of rule files (*.toml) that add to the built-in ones, or replace those of the same pack name
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub rules: Option<PathBuf>,
-    /// Policy file; without one everything is allowed and reported
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// What may leave: observe, private, silent, locked, or a policy file; without one everything, and it is reported
+    #[arg(long, global = true, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
     pub policy: Option<PathBuf>,
     /// PEM file of roots to trust upstream, besides the operating system's
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -75,9 +75,14 @@ pub enum Command {
     Show(Show),
     /// The same decoders and rules over recordings and the client's own files, with no network
     Scan(Scan),
+    /// Write down who received what, for a reviewer: one HTML file, Markdown or JSON
+    Report(Report),
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
+    /// What may leave: list, show, check and explain policies
+    #[command(subcommand)]
+    Policy(Policy),
     /// The stored CA that `proxy` uses
     #[command(subcommand)]
     Ca(Ca),
@@ -196,6 +201,9 @@ pub struct Scan {
     /// Exit with 1 if anything of this severity or worse is found
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
+    /// Write the requests of HAR files as the policy would have let them out; what it blocks is left out and counted
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub har_out: Option<PathBuf>,
     /// Files or folders; `-` reads standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
@@ -212,6 +220,40 @@ pub struct Show {
     /// Print the body as it was sent; only if it was recorded with `--capture full`
     #[arg(long, conflicts_with = "json")]
     pub reveal: bool,
+}
+
+/// Write down who received what, for a reviewer.
+///
+/// One file that needs no other: what was observed and for how long, who received what, every finding with its value
+/// masked, what could not be seen and why. Without a choice it is about the newest run.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight report\n  plainsight report --run 12 --out audit.html\n  plainsight report --since 7d --format markdown > audit.md"
+)]
+pub struct Report {
+    /// About this run
+    #[arg(long, value_name = "N")]
+    pub run: Option<RunId>,
+    /// About everything since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN", conflicts_with = "run")]
+    pub since: Option<String>,
+    /// As what
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: ReportFormat,
+    /// Write to FILE; `-` is stdout [default: plainsight-report.html for HTML, otherwise stdout]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ReportFormat {
+    /// One page, with everything in it
+    #[default]
+    Html,
+    /// One object
+    Json,
+    /// For a ticket or a pull request
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]
@@ -237,6 +279,46 @@ pub enum Rules {
     Explain {
         /// The rule's id, such as `contact.email`
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Check a policy, and say what it would have changed in what was recorded
+    ///
+    /// Names rows that no request reaches, and names of nothing, with 1. Then decides again about the stored log, or
+    /// about a HAR file: how many requests to whom would have been allowed, redacted and blocked.
+    Check {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
+        /// Decide about this recording instead of the log
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        har: Option<PathBuf>,
+        /// Of this run
+        #[arg(long, value_name = "N", conflicts_with = "har")]
+        run: Option<RunId>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which row decided about a request, and why
+    Explain {
+        /// A record, as `plainsight log` lists it (`12-7`), or a HAR file
+        #[arg(value_name = "REQUEST-ID|FILE", value_hint = ValueHint::FilePath)]
+        what: OsString,
+    },
+    /// List the policies that ship with plainsight
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a policy as it is written, to start one of your own from
+    Show {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
     },
 }
 

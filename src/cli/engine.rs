@@ -15,13 +15,17 @@ use crate::{
     audit::{self, Reader, RunWriter, Store},
     ca::{CertificateAuthority, LeafCache},
     claude::UpstreamProxies,
-    cli::{exit::Failure, output::now_ms},
+    cli::{
+        exit::Failure,
+        live::{self, Watched, Watching},
+        output::now_ms,
+    },
     config::{self, AuditSync, Roots, Settings},
-    destination::{Catalogue, Events},
+    destination::{self, Catalogue, Events},
     inspect::{self, Inspector, Known},
-    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
-    policy::Policy,
-    proxy::{Limits, Proxy, ProxyConfig, Services},
+    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret, nearest},
+    policy::{Names, PROFILES, Policy},
+    proxy::{Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
     report::Summary,
     rules::{self, RuleSet, Source},
 };
@@ -43,6 +47,8 @@ pub(super) struct Plan {
     pub(super) intercepted: Vec<AuthorityPattern>,
     /// The CA for intercepted hosts.
     pub(super) ca: Arc<CertificateAuthority>,
+    /// Whether notices wait until the end, because a program has the terminal.
+    pub(super) holds_notices: bool,
     /// Roots to trust upstream.
     pub(super) roots: RootCertStore,
     /// The proxies that we are behind ourselves.
@@ -52,6 +58,7 @@ pub(super) struct Plan {
 /// A running proxy and its run in the store.
 pub(super) struct Engine {
     pub(super) address: SocketAddr,
+    watching: Watching,
     run: RunWriter,
     store: Store,
     new_since_ms: Option<i64>,
@@ -80,11 +87,14 @@ impl Engine {
         let store = store(settings)?;
         let baseline =
             store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
+        let watched = Watched::read(settings)?;
+        let rules = rules(settings)?;
+        let policy = policy(settings, &rules)?;
         let inspector = Inspector::new(
             Catalogue::embedded(),
             plan.intercepted,
-            rules(settings)?,
-            policy(settings)?,
+            rules,
+            policy,
             store.fingerprint_key(),
             inspect::Options { capture: settings.capture, ..inspect::Options::default() },
         )
@@ -107,8 +117,9 @@ impl Engine {
             limits: Limits { body: settings.body_limit, ..Limits::default() },
             ..ProxyConfig::new(plan.listen, plan.roots)
         };
+        let inspection = Arc::new(LiveInspector::new(inspector));
         let services = Services {
-            inspection: Arc::new(inspector),
+            inspection: Arc::clone(&inspection) as Arc<dyn Inspection>,
             audit: Arc::new(run.writer()),
             leaves: Arc::new(LeafCache::new(plan.ca, LEAF_CACHE_CAPACITY)),
         };
@@ -119,8 +130,10 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
+        let watching = live::watch(settings.clone(), watched, inspection, plan.holds_notices);
         Ok(Self {
             address,
+            watching,
             run,
             store,
             new_since_ms: baseline.since_ms,
@@ -138,6 +151,7 @@ impl Engine {
     /// Drains what is under way, closes the records, and says what happened.
     pub(super) async fn finish(self, exit_code: Option<i32>) -> Result<Summary, Failure> {
         let id = self.run.id();
+        self.watching.end();
         _ = self.stop.send(());
         self.serving.await.map_err(|error| Failure::new("the proxy ended badly", error))?;
         let lost = self.run.writer().lost();
@@ -218,7 +232,7 @@ pub(super) fn rules(settings: &Settings) -> Result<RuleSet, Failure> {
     Ok(rules)
 }
 
-fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
+pub(super) fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
@@ -229,12 +243,50 @@ fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .collect()
 }
 
-/// The user's policy, or the built-in one.
-pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
-    let Some(path) = &settings.policy else { return Ok(Policy::embedded()) };
+/// The policy in force: a profile by its name, a file, or the built-in one. Each name in it must be of something.
+pub(super) fn policy(settings: &Settings, rules: &RuleSet) -> Result<Policy, Failure> {
+    let (name, text) = policy_text(settings.policy.as_deref())?;
+    checked_policy(&name, &text, rules)
+}
+
+/// Reads a policy, in which each name must be of something.
+pub(super) fn checked_policy(name: &str, text: &str, rules: &RuleSet) -> Result<Policy, Failure> {
+    let failed = |error: String| Failure::new("the policy cannot be used", error);
+    let policy = Policy::from_toml(name, text).map_err(|error| failed(error.to_string()))?;
+    match policy.unknown_names(&names(&Catalogue::embedded(), rules)).first() {
+        Some(lint) => Err(failed(lint.to_string())),
+        None => Ok(policy),
+    }
+}
+
+/// The name of a policy for messages, and its text.
+pub(super) fn policy_text(policy: Option<&Path>) -> Result<(String, String), Failure> {
+    let path = policy.unwrap_or(Path::new(PROFILES[0].name));
+    if let Some(profile) = PROFILES.iter().find(|profile| path == Path::new(profile.name)) {
+        return Ok((profile.file.to_owned(), profile.text.to_owned()));
+    }
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| Failure::new(&format!("--policy {name}"), error))?;
-    Policy::from_toml(&name, &text).map_err(|error| Failure::new("the policy cannot be used", error))
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let known = PROFILES.iter().map(|profile| profile.name);
+            let meant = match nearest(&name, known.clone()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("profiles are {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            Err(Failure(format!("--policy {name}: there is no such profile or file; {meant}")))
+        }
+        Err(error) => Err(Failure::new(&format!("--policy {name}"), error)),
+    }
+}
+
+/// What a policy may refer to.
+pub(super) fn names<'n>(catalogue: &'n Catalogue, rules: &'n RuleSet) -> Names<'n> {
+    let destination = |row: &'n destination::Row| (row.destination.id.as_str(), row.destination.kind);
+    Names {
+        destinations: catalogue.rows().iter().map(destination).collect(),
+        rules: rules.rules().iter().map(|rule| (rule.id.as_str(), &*rule.category, rule.severity)).collect(),
+    }
 }
 
 /// The operating system's roots and the user's own, to check upstream servers against.

@@ -135,10 +135,7 @@ fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
         Some(session) => Some(engine::store(settings)?.fingerprint_key().fingerprint(session.as_bytes())),
         None => None,
     };
-    let since_ms = match &command.since {
-        Some(text) => Some(since(text, Timestamp::now(), &TimeZone::system())?.as_millisecond()),
-        None => None,
-    };
+    let since_ms = command.since.as_deref().map(since_ms).transpose()?;
     let limit = match command.limit {
         Some(0) => None,
         Some(limit) => Some(limit),
@@ -157,6 +154,11 @@ fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
         order: Order::NewestFirst,
         ..Filter::default()
     })
+}
+
+/// Reads `--since`, in milliseconds since 1970 (UTC).
+pub(super) fn since_ms(text: &str) -> Result<i64, Failure> {
+    Ok(since(text, Timestamp::now(), &TimeZone::system())?.as_millisecond())
 }
 
 /// Reads `30m`, `2h`, `7d`, a date (its start, in local time) or a time.

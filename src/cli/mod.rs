@@ -6,9 +6,12 @@ mod ca;
 mod demo;
 mod engine;
 mod exit;
+mod live;
 mod log;
 mod output;
+mod policy;
 mod proxy;
+mod report;
 mod rules;
 mod run;
 mod scan;
@@ -62,7 +65,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::new("writing the manual page", error))?;
             Ok(Exit::Success)
         }
+        Command::Policy(command) => policy::execute(&command, &settings(&cli.global)?),
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
+        Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),

@@ -41,6 +41,7 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             mode: "proxy",
             program: None,
             listen,
+            holds_notices: false,
             credential: None,
             intercepted: settings.intercept.clone(),
             ca: Arc::new(ca),

@@ -67,6 +67,8 @@ async fn run(
             mode: "run",
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            // The child draws on the terminal.
+            holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),

@@ -12,15 +12,18 @@ mod rewrite;
 mod stream;
 mod walk;
 
+use std::sync::Arc;
+
 use crate::{
     destination::{Catalogue, Events},
     encoding,
     model::{
-        Action, Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey,
-        FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead, RewrittenRequest,
+        Action, Answer, Authority, AuthorityPattern, CapturedRequest, Decision, Destination, DestinationKind,
+        FingerprintKey, FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead,
+        RewrittenRequest,
     },
     payload,
-    policy::{Fail, Policy},
+    policy::{Fail, Policy, Question},
     redaction::Redactor,
     rules::RuleSet,
 };
@@ -66,13 +69,13 @@ pub struct Options {
 /// Everything that an inspection needs to know: catalogue, rules, policy and a key for fingerprints.
 #[derive(Debug)]
 pub struct Inspector {
-    catalogue: Catalogue,
-    intercepted: Vec<AuthorityPattern>,
-    rules: RuleSet,
+    catalogue: Arc<Catalogue>,
+    intercepted: Arc<[AuthorityPattern]>,
+    rules: Arc<RuleSet>,
     policy: Policy,
     key: FingerprintKey,
     options: Options,
-    known: Known,
+    known: Arc<Known>,
     redactor: Redactor,
 }
 
@@ -86,15 +89,31 @@ impl Inspector {
         key: FingerprintKey,
         options: Options,
     ) -> Self {
-        let known = Known::new(Events::embedded(), []);
+        let known = Arc::new(Known::new(Events::embedded(), []));
         let redactor = Redactor::new(&key);
-        Self { catalogue, intercepted, rules, policy, key, options, known, redactor }
+        let (catalogue, intercepted) = (Arc::new(catalogue), intercepted.into());
+        Self { catalogue, intercepted, rules: Arc::new(rules), policy, key, options, known, redactor }
     }
 
     /// Says what is no news, instead of the built-in names alone.
     #[must_use]
     pub fn with_known(self, known: Known) -> Self {
-        Self { known, ..self }
+        Self { known: Arc::new(known), ..self }
+    }
+
+    /// The same with another policy, and other rules if there are any.
+    #[must_use]
+    pub fn changed(&self, policy: Policy, rules: Option<RuleSet>) -> Self {
+        Self {
+            policy,
+            rules: rules.map_or_else(|| Arc::clone(&self.rules), Arc::new),
+            catalogue: Arc::clone(&self.catalogue),
+            intercepted: Arc::clone(&self.intercepted),
+            key: self.key.clone(),
+            options: self.options.clone(),
+            known: Arc::clone(&self.known),
+            redactor: self.redactor.clone(),
+        }
     }
 
     /// What is no news.
@@ -183,10 +202,12 @@ impl Inspector {
             DestinationKind::Conversation => Some(NotInspected::Conversation),
             _ => Some(NotInspected::NotIntercepted),
         });
+        let passes = reason.map(|reason| self.passes(destination, &head.authority, head.path(), reason));
         let seen = head::Head::target_of(self, &destination.id, head);
         let opening = walk::opening(id, head, &seen, destination, time_ms, reason);
         let news = self.known.in_request(head, destination, None, &[]);
-        FlowOpening { news, policy_hash: self.policy.hash_shared(), ..opening }
+        let opening = FlowOpening { news, policy_hash: self.policy.hash_shared(), ..opening };
+        decided(opening, passes.flatten())
     }
 
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when the
@@ -204,7 +225,8 @@ impl Inspector {
         };
         let destination = self.catalogue.classify_host(authority);
         let news = self.known.in_tunnel(authority, &destination);
-        FlowOpening {
+        let passes = reason.and_then(|reason| self.passes(&destination, authority, "", reason));
+        let opening = FlowOpening {
             id,
             time_ms,
             kind: FlowKind::Tunnel,
@@ -219,6 +241,36 @@ impl Inspector {
             not_inspected: reason,
             news,
             ..walk::blank_opening(id)
+        };
+        decided(opening, passes)
+    }
+
+    /// What policy says of bytes that are about to pass through unread; `None` if that is not for it to say.
+    fn passes(
+        &self,
+        destination: &Destination,
+        authority: &Authority,
+        path: &str,
+        reason: NotInspected,
+    ) -> Option<Decision> {
+        if !matches!(reason, NotInspected::NotIntercepted | NotInspected::UnknownProtocol) {
+            return None;
+        }
+        let not_inspected = Some(reason);
+        let asked =
+            Question { destination, authority, path, findings: &[], not_inspected, unknown_fields: false };
+        Some(self.policy.decide(asked))
+    }
+}
+
+/// The record of something that passes unread, or does not: it cannot be answered as a service would.
+fn decided(opening: FlowOpening, decision: Option<Decision>) -> FlowOpening {
+    let Some(decision) = decision else { return opening };
+    let policy_row = decision.row.into();
+    match decision.action {
+        Action::Allow | Action::Redact => FlowOpening { policy_row, ..opening },
+        Action::Block => {
+            FlowOpening { action: Action::Block, answered: Some(Answer::Reject), policy_row, ..opening }
         }
     }
 }

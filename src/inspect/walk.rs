@@ -143,7 +143,11 @@ impl<'i> Scanned<'i> {
             authority: &request.head.authority,
             path: request.head.path(),
             findings: &self.findings,
-            not_inspected: self.decoded.not_inspected,
+            // What follows an upgrade is never read, and cannot be stopped any more.
+            not_inspected: self
+                .decoded
+                .not_inspected
+                .or(upgrades(&request.head).then_some(NotInspected::Upgraded)),
             unknown_fields: inspector.policy.minds_unknown_fields() && self.holds_unknown_fields(),
         });
         Decided { scanned: self, decision }
@@ -363,6 +367,13 @@ fn session(inspector: &Inspector, head: &RequestHead, document: Option<&Document
     })?;
     let value = field.plain();
     (!value.is_empty()).then(|| inspector.key.fingerprint(value))
+}
+
+fn upgrades(head: &RequestHead) -> bool {
+    head.headers.contains_key(http::header::UPGRADE)
+        && head
+            .header("connection")
+            .is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
 }
 
 fn method(method: &Method) -> Box<str> {

@@ -1,6 +1,7 @@
 //! What may leave: destination and findings in, decision out. First match wins, and every default is written down.
 //! Says when something is redacted or blocked, never how the bytes change.
 
+mod lint;
 mod profiles;
 mod read;
 mod row;
@@ -17,6 +18,7 @@ use crate::model::{
     ParseWordError, RedactBy, UnknownFields,
 };
 
+pub use lint::{Lint, Names};
 pub use profiles::{PROFILES, Profile};
 pub use read::PolicyError;
 pub use row::{Row, Signal};

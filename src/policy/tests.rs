@@ -362,3 +362,60 @@ fn a_path_tells_the_signal() {
         assert_eq!(Signal::of_path(path), expected, "{path}");
     }
 }
+
+fn names() -> Names<'static> {
+    Names {
+        destinations: vec![
+            ("otlp", DestinationKind::Telemetry),
+            ("statsig", DestinationKind::Telemetry),
+            ("settings", DestinationKind::Settings),
+        ],
+        rules: vec![
+            ("contact.email", "pii.contact", Severity::High),
+            ("secret.key", "secret.vendor", Severity::Critical),
+        ],
+    }
+}
+
+#[test]
+fn names_of_nothing_are_named_with_what_was_meant() {
+    let policy = policy(
+        "[[row]]\nid = \"a\"\ndestination = [\"otpl\", \"stat*\"]\naction = \"allow\"\n\
+         [[row]]\nid = \"b\"\nrule = [\"contact.emial\"]\naction = \"allow\"\n\
+         [[row]]\nid = \"c\"\ncategory = [\"finance.*\", \"pii.*\"]\naction = \"allow\"\n",
+    );
+
+    let lints: Vec<String> = policy.unknown_names(&names()).iter().map(ToString::to_string).collect();
+
+    assert_eq!(
+        lints,
+        [
+            "x.toml:33: row `a`: there is no destination `otpl`; did you mean `otlp`?",
+            "x.toml:37: row `b`: there is no rule `contact.emial`; did you mean `contact.email`?",
+            "x.toml:41: row `c`: no category is called as `finance.*`",
+        ]
+    );
+}
+
+#[test]
+fn a_row_that_no_request_reaches_is_named() {
+    let unreachable = |rows: &[&str]| {
+        let rows: String = rows
+            .iter()
+            .enumerate()
+            .map(|(at, conditions)| format!("[[row]]\nid = \"r{at}\"\n{conditions}\naction = \"allow\"\n"))
+            .collect();
+        policy(&rows).unreachable_rows(&names()).into_iter().map(|lint| lint.row).collect::<Vec<_>>()
+    };
+
+    assert_eq!(unreachable(&["", "rule = [\"contact.email\"]"]), ["r1"]);
+    assert_eq!(unreachable(&["category = [\"pii.*\"]", "rule = [\"contact.email\"]", ""]), ["r1"]);
+    assert_eq!(unreachable(&["severity = \"high\"", "confidence = \"high\""]), ["r1"]);
+    assert_eq!(unreachable(&["severity = \"high\"", "kind = [\"settings\"]"]), [""; 0]);
+    // Two rows together leave nothing to a third.
+    let kinds = ["kind = [\"telemetry\", \"third-party\"]", "kind = [\"settings\"]", "severity = \"low\""];
+    assert_eq!(unreachable(&kinds), ["r2"]);
+    // A host narrows in a way that names do not tell.
+    assert_eq!(unreachable(&["host = [\"a.example\"]", "destination = [\"otlp\"]"]), [""; 0]);
+    assert_eq!(unreachable(&["host = [\"a.example\"]", "host = [\"a.example\"]"]), ["r1"]);
+}

@@ -22,8 +22,8 @@ use hyper::{
 
 use crate::{
     model::{
-        Authority, CapturedBody, CapturedRequest, Destination, FlowId, NotInspected, Outcome, RequestHead,
-        Scheme, Secret,
+        Action, Authority, CapturedBody, CapturedRequest, Destination, FlowId, NotInspected, Outcome,
+        RequestHead, Scheme, Secret,
     },
     proxy::{
         body::{Captured, Progress, RequestBody, ResponseBody, capture, drain},
@@ -121,7 +121,15 @@ async fn walk(
     if step.destination.inspected {
         step.inspected(head, route, parts, body).await
     } else {
-        let flow = step.record(&head, None, |_| {});
+        let inspection = &engine.services.inspection;
+        let opening = inspection.uninspected(id, &head, &step.destination, start.time_ms, None);
+        let kept_here = (opening.action == Action::Block).then(|| respond::kept_here(&opening.policy_row));
+        let mut flow = engine.record(opening, start);
+        if let Some(response) = kept_here {
+            flow.status = Some(response.status());
+            flow.finish(Outcome::Refused, None);
+            return refuse(engine, &parts, &mut body, response).await;
+        }
         let progress = Progress::new(Arc::clone(&flow.request_bytes));
         let body = RequestBody::streamed(body, Arc::clone(&progress));
         step.forward(flow, route, parts, body, progress).await

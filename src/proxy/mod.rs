@@ -19,6 +19,7 @@ mod headers;
 mod intercept;
 mod io;
 mod listener;
+mod live;
 mod respond;
 mod rooms;
 mod services;
@@ -30,6 +31,7 @@ mod websocket;
 pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
+pub use live::LiveInspector;
 pub use services::{
     Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Services,
 };

@@ -24,6 +24,11 @@ pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
     text(error.status(), &error.to_string())
 }
 
+/// Policy lets nothing through unread.
+pub(crate) fn kept_here(row: &str) -> Response<ResponseBody> {
+    text(StatusCode::FORBIDDEN, &format!("kept here by the policy, row `{row}`"))
+}
+
 /// The client must say who it is.
 pub(crate) fn unauthorised() -> Response<ResponseBody> {
     let mut response = text(

@@ -31,12 +31,13 @@ def main() -> int:
     import identity
     import leaf
     import otlp
+    import policy
     import product_tests
     import real_client
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay]
+    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay, policy]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:

@@ -6,63 +6,12 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::Stdio,
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// The program with a data folder in which nothing was ever recorded.
-struct Product {
-    folder: TempDir,
-}
-
-impl Product {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plainsight"));
-        command.env_clear().env("HOME", self.folder.path()).stdin(Stdio::null());
-        command.arg("--data-dir").arg(self.path("data")).args(arguments);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn scan_json(&self, file: &Path) -> Vec<Value> {
-        let output = self.run(&["scan", "--json", file.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        objects(&output)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn objects(output: &Output) -> Vec<Value> {
-    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn rules_and_paths(object: &Value) -> Vec<(&str, &str)> {
-    let findings = object["findings"].as_array().unwrap();
-    findings.iter().map(|one| (one["rule"].as_str().unwrap(), one["path"].as_str().unwrap())).collect()
-}
+use crate::support::product::{Product, differences, objects, rules_and_paths, text};
 
 fn recordings() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recordings")
@@ -302,19 +251,8 @@ fn recordings_give_the_findings_that_they_gave() {
     }
     let expected = fs::read_to_string(&snapshot).unwrap_or_default();
 
-    let differences: Vec<String> = diff(&expected, &found);
+    let differences = differences(&expected, &found);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-}
-
-fn diff(expected: &str, found: &str) -> Vec<String> {
-    let (before, after): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
-    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
-    let come = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
-    let mut differences: Vec<String> = gone.chain(come).collect();
-    if differences.is_empty() && before != after {
-        differences.push("the same lines, in another order or number".to_owned());
-    }
-    differences
 }
 
 #[test]
@@ -364,4 +302,42 @@ fn records_leave_as_har_and_come_back() {
     // PITFALLS 33: the probe sees what is there.
     assert!(written.contains("additional_metadata"));
     assert!(!written.contains("canary.user@example.com"), "bodies are masked");
+}
+
+#[test]
+fn what_a_policy_would_have_let_out_is_written_and_what_it_blocks_is_counted() {
+    let product = Product::new();
+    let clean = r#"{"events":[{"event_type":"x","event_data":{"event_name":"y"}}]}"#;
+    let body = format!(r#"{{"events":[{EVENT}]}}"#);
+    let file = product.write("x.har", har(&[&body, clean, "\u{1}\u{2}broken"]));
+    let out = product.path("out.har");
+    let scan = |policy: &str| {
+        _ = fs::remove_file(&out);
+        let output = product
+            .command(&["scan", "--policy", policy, "--har-out"])
+            .arg(&out)
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let written: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        let texts: Vec<String> = written["log"]["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["request"]["postData"]["text"].as_str().unwrap().to_owned())
+            .collect();
+        (texts, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    let (observed, _) = scan("observe");
+    let (private, said) = scan("private");
+
+    assert_eq!(observed, [&body, clean, "\u{1}\u{2}broken"], "the probe sees what is there");
+    assert_eq!(private.len(), 2);
+    assert!(!private[0].contains("bob@example.com"), "{}", private[0]);
+    assert!(private[0].starts_with(&body[..body.find("bob@").unwrap()]), "{}", private[0]);
+    assert_eq!(private[1], clean);
+    assert!(said.contains("2 sent on, 1 of them changed; 1 blocked and left out"), "{said}");
+    assert!(!product.command(&["scan", "--har-out"]).arg(&out).arg(&file).output().unwrap().status.success());
 }

@@ -93,6 +93,7 @@ async fn demo(
             mode: "demo",
             program: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            holds_notices: false,
             credential: None,
             intercepted,
             ca: Arc::new(ca),

@@ -1,6 +1,7 @@
 //! `plainsight scan`: what the proxy does to a request, done to a recording. Reads files; stores and sends nothing.
 
 mod files;
+mod har_out;
 mod kind;
 mod progress;
 mod request;
@@ -22,11 +23,13 @@ use crate::{
     },
     config::Settings,
     destination::Catalogue,
+    har::Entry,
     inspect::{self, Capture, Inspector},
-    model::{Action, FingerprintKey, Severity},
+    model::{Action, FingerprintKey, FlowRecord, Severity},
     report::{self, Summary, View, sanitize},
 };
 
+use har_out::HarOut;
 use kind::Kind;
 use request::Scanned;
 
@@ -43,7 +46,11 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
         failures: 0,
         passed_over: 0,
         is_closed: false,
+        har_out: None,
     };
+    if let Some(path) = &command.har_out {
+        scan.har_out = Some(HarOut::create(path)?);
+    }
     for path in &command.files {
         scan.path(path, kind.as_ref())?;
     }
@@ -51,15 +58,22 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
 }
 
 /// As for the proxy, but for the fields of a payload, which nobody would read.
-fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+pub(super) fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+    let rules = engine::rules(settings)?;
+    let policy = engine::policy(settings, &rules)?;
     Ok(Inspector::new(
         Catalogue::embedded(),
         settings.intercept.clone(),
-        engine::rules(settings)?,
-        engine::policy(settings)?,
+        rules,
+        policy,
         key(settings)?,
         inspect::Options { capture: Capture::None, ..inspect::Options::default() },
     ))
+}
+
+/// The record that a request of a recording would have.
+pub(super) fn record_of(inspector: &Inspector, entry: Entry) -> FlowRecord {
+    request::entry(inspector, entry).record
 }
 
 /// The installation's key, so that fingerprints are those of the log; without an installation, one for this process.
@@ -88,12 +102,17 @@ struct Run {
     passed_over: u64,
     /// Whether the reader of our output has gone away.
     is_closed: bool,
+    /// Where requests go as they would have been sent on.
+    har_out: Option<HarOut>,
 }
 
 impl Run {
     /// Takes in one request.
     fn add(&mut self, file: &str, index: usize, scanned: Scanned) -> Result<(), Failure> {
-        let Scanned { mut record, time_is_known } = scanned;
+        let Scanned { mut record, time_is_known, let_out } = scanned;
+        if let Some(out) = &mut self.har_out {
+            out.add(let_out)?;
+        }
         let worst = record.opening.findings.iter().map(|finding| finding.severity).max();
         self.worst = self.worst.max(worst);
         if self.json {
@@ -108,6 +127,7 @@ impl Run {
         }
         // What policy would do was not done.
         record.opening.action = Action::Allow;
+        record.opening.answered = None;
         self.summary.add(&record);
         if worst.is_some() {
             let line = report::scanned(index, &record, &self.view);
@@ -144,6 +164,9 @@ impl Run {
                 return Err(Failure::new("writing to stdout", error));
             }
             _ => {}
+        }
+        if let Some(out) = self.har_out.take() {
+            out.finish()?;
         }
         if self.passed_over > 0 {
             eprintln!("plainsight: {} held no request and were passed over", self.passed_over);
