@@ -28,7 +28,7 @@ impl HarOut {
     /// Begins the file, which must not be there: it may well be the recording itself.
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let name = name_of(path);
-        let fails = |error: io::Error| Failure::new(format!("--har-out {name}"), error);
+        let fails = |error: io::Error| Failure::new(&format!("--har-out {name}"), error);
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -46,7 +46,7 @@ impl HarOut {
             LetOut::SentOn(sent) => {
                 self.written += 1;
                 self.rewritten += u64::from(sent.is_rewritten);
-                let fails = |error| Failure::new(format!("--har-out {}", self.name), error);
+                let fails = |error| Failure::new(&format!("--har-out {}", self.name), error);
                 self.writer.request(&sent).map_err(fails)?;
             }
         }
@@ -56,7 +56,7 @@ impl HarOut {
     /// Ends the file, and says what is in it.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let Self { name, writer, blocked, rewritten, written } = self;
-        writer.finish().map_err(|error| Failure::new(format!("--har-out {name}"), error))?;
+        writer.finish().map_err(|error| Failure::new(&format!("--har-out {name}"), error))?;
         let name = sanitize(&name);
         eprintln!(
             "plainsight: {name}: {written} sent on, {rewritten} of them changed; {blocked} blocked and left out"

@@ -281,7 +281,9 @@ fn splice(input: &[u8]) {
             if edits.is_empty() {
                 assert_eq!(edited, body);
             }
-            let was_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+            // A form or an envelope that happens to be JSON may be emptied.
+            let is_json = matches!(format, PayloadFormat::Json | PayloadFormat::Otlp(OtlpEncoding::Json));
+            let was_json = is_json && serde_json::from_slice::<IgnoredAny>(&body).is_ok();
             assert!(!was_json || serde_json::from_slice::<IgnoredAny>(&edited).is_ok(), "no JSON any more");
             assert!(again.fields().len() > 0);
         }
