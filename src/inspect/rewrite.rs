@@ -17,7 +17,7 @@ use crate::{
         Action, AppliedEdit, CapturedBody, CapturedRequest, Document, Edit, Field, FieldKind, NodeId,
         PathWriter, RedactBy, Redaction, Replacement, Rewriting, RewrittenRequest, TextId,
     },
-    payload::{self, SpliceError, Surroundings},
+    payload::{self, Pack, SpliceError, Surroundings},
     redaction::{Kept, Place, Redactor, Tree, Whom},
     rules::Hit,
 };
@@ -381,7 +381,7 @@ fn body(decided: &Decided<'_>, document: &Document, edits: &[Named]) -> Result<O
         .map_err(|_| RewriteError::Unread)?;
     let message_coding = stream::coding(&request.head).ok().flatten();
     let pack = message_coding.map(|coding| move |message: &[u8]| encoding::encode(&[coding], message));
-    let pack = pack.as_ref().map(|pack| pack as &dyn Fn(&[u8]) -> Vec<u8>);
+    let pack = pack.as_ref().map(|pack| pack as Pack<'_>);
     let edits: Vec<Edit> = edits.iter().map(|named| named.edit.clone()).collect();
     let plain = payload::splice_within(document, &edits, Surroundings { restored: &[], pack })?;
     if plain == document.text(TextId::BODY) {

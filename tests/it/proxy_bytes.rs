@@ -294,7 +294,7 @@ async fn a_rewritten_request_has_its_new_target_fields_and_length() {
     let mut client = Client::tls(&proxy, "api.example.test:443", &["http/1.1"]).await;
     for (body, sent) in [(Some(&b"longer body"[..]), &b"longer body"[..]), (None, b"hello")] {
         let rewritten = rewritten("/telemetry/echo?who=anon", body);
-        *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(Box::new(rewritten)));
+        *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(rewritten));
         let head = "POST /telemetry/echo?who=bob HTTP/1.1\r\nHost: api.example.test\r\nX-After: 1\r\nX-Gone: bob\r\n\
                     Content-Length: 5\r\n\r\n";
 
@@ -320,7 +320,7 @@ async fn a_rewritten_chunked_request_stays_chunked() {
     let mut rewritten = rewritten("/telemetry/echo", Some(b"other"));
     rewritten.headers.remove("content-length");
     rewritten.headers.insert("transfer-encoding", "chunked".parse().unwrap());
-    *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(Box::new(rewritten)));
+    *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(rewritten));
     let head = "POST /telemetry/echo HTTP/1.1\r\nHost: api.example.test\r\nX-After: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     client.ask(format!("{head}3\r\nbob\r\n0\r\n\r\n")).await;
