@@ -465,3 +465,39 @@ fn class(field: Field<'_>) -> FieldKind {
         kind => kind,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Replacement, payload::Budget};
+
+    fn read(body: &'static str) -> Document {
+        let format = payload::PayloadFormat::Json;
+        payload::decode(&format, Bytes::from_static(body.as_bytes()), &Budget::default()).unwrap()
+    }
+
+    fn mail(document: &Document) -> Vec<Named> {
+        let field = document.fields().find(|field| field.path().as_str() == "json:mail").unwrap();
+        let with = Replacement::Text("anon".into());
+        let edit = Edit { text: field.text(), range: field.span(), node: field.id(), with };
+        vec![Named { edit, method: "replace", keeps_nothing: true }]
+    }
+
+    #[test]
+    fn what_no_edit_names_must_stand_there_as_it_was() {
+        let was = read(r#"{"mail":"a@b.co","n":1,"in":"{\"x\":[true]}"}"#);
+        let edits = mail(&was);
+
+        assert!(is_kept(&was, &read(r#"{"mail":"anon","n":1,"in":"{\"x\":[true]}"}"#), &edits));
+        for other in [
+            r#"{"mail":"anon","n":2,"in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","n":"1","in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","m":1,"in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","n":1,"in":"{\"x\":[false]}"}"#,
+            r#"{"mail":"anon","n":1}"#,
+            r#"{"mail":"anon","n":1,"in":"{\"x\":[true]}"#,
+        ] {
+            assert!(!is_kept(&was, &read(other), &edits), "{other}");
+        }
+    }
+}
