@@ -114,7 +114,7 @@ fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
 /// is renamed, filled in afterwards, or dropped.
 ///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, NOTES];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
@@ -235,6 +235,18 @@ const CHAIN: &str = "
     ) STRICT;
 
     ALTER TABLE run ADD COLUMN head TEXT;
+";
+
+/// What happened to a run itself, such as a policy that changed.
+const NOTES: &str = "
+    CREATE TABLE run_note (
+        id       INTEGER PRIMARY KEY,
+        run      INTEGER NOT NULL REFERENCES run (id),
+        time_ms  INTEGER NOT NULL,
+        text     TEXT NOT NULL
+    ) STRICT;
+
+    CREATE INDEX run_note_run ON run_note (run);
 ";
 
 /// How long to wait for another process. Its transactions take milliseconds; two seconds mean that something

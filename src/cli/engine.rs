@@ -17,7 +17,7 @@ use crate::{
     claude::UpstreamProxies,
     cli::{
         exit::Failure,
-        live::{self, Watched, Watching},
+        live::{self, Notices, Watched, Watching},
         output::now_ms,
     },
     config::{self, AuditSync, Roots, Settings},
@@ -60,7 +60,7 @@ pub(super) struct Engine {
     pub(super) address: SocketAddr,
     watching: Watching,
     run: RunWriter,
-    store: Store,
+    store: Arc<Store>,
     new_since_ms: Option<i64>,
     data_dir: PathBuf,
     stop: oneshot::Sender<()>,
@@ -84,7 +84,7 @@ impl Engine {
                 PatternReach::Names(_) | PatternReach::Unbounded => None,
             })
             .collect();
-        let store = store(settings)?;
+        let store = Arc::new(store(settings)?);
         let baseline =
             store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
         let watched = Watched::read(settings)?;
@@ -130,7 +130,12 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
-        let watching = live::watch(settings.clone(), watched, inspection, plan.holds_notices);
+        let watching = live::watch(
+            settings.clone(),
+            watched,
+            inspection,
+            Notices::new(plan.holds_notices, &store, run.id()),
+        );
         Ok(Self {
             address,
             watching,

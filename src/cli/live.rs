@@ -9,8 +9,10 @@ use std::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    cli::{engine, exit::Failure},
+    audit::{RunNote, Store},
+    cli::{engine, exit::Failure, output::now_ms},
     config::Settings,
+    model::RunId,
     proxy::LiveInspector,
 };
 
@@ -53,13 +55,25 @@ impl Watching {
 }
 
 /// What is said to the person, now or when the terminal is free again.
-struct Notices {
+pub(super) struct Notices {
     holds: bool,
     held: Mutex<Vec<String>>,
+    store: Arc<Store>,
+    run: RunId,
 }
 
 impl Notices {
+    /// Notices of a run. If `holds`, the person hears of them at the end.
+    pub(super) fn new(holds: bool, store: &Arc<Store>, run: RunId) -> Self {
+        Self { holds, held: Mutex::default(), store: Arc::clone(store), run }
+    }
+
+    /// Says it, and writes it down with the run. Blocks.
     fn say(&self, notice: String) {
+        let note = RunNote { time_ms: now_ms(), text: notice.clone() };
+        if let Err(error) = self.store.note(self.run, &note) {
+            tracing::warn!(%error, "what happened to the run could not be written down");
+        }
         if self.holds {
             self.held.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
         } else {
@@ -73,24 +87,24 @@ pub(super) fn watch(
     settings: Settings,
     began_with: Watched,
     inspection: Arc<LiveInspector>,
-    holds_notices: bool,
+    notices: Notices,
 ) -> Watching {
-    let notices = Arc::new(Notices { holds: holds_notices, held: Mutex::default() });
+    let notices = Arc::new(notices);
     let said = Arc::clone(&notices);
     let task = tokio::spawn(async move {
         let mut watch = Watch { settings, seen: Ok(began_with.clone()), in_force: began_with, inspection };
         loop {
             tokio::time::sleep(EVERY).await;
             // Compiling rules takes a while, and no request should wait for it.
+            let notices = Arc::clone(&said);
             let looked = tokio::task::spawn_blocking(move || {
-                let notice = watch.look();
-                (watch, notice)
+                if let Some(notice) = watch.look() {
+                    notices.say(notice);
+                }
+                watch
             });
-            let Ok((next, notice)) = looked.await else { return };
+            let Ok(next) = looked.await else { return };
             watch = next;
-            if let Some(notice) = notice {
-                said.say(notice);
-            }
         }
     });
     Watching { task, notices }

@@ -36,9 +36,17 @@ pub(super) fn execute(command: &Log, settings: &Settings, terminal: &Terminal) -
     let records = reader.flows(&filter).map_err(|error| Failure::new("reading the log", error))?;
     if records.is_empty() {
         eprintln!("plainsight: no records match");
-        return Ok(Exit::Success);
+    } else {
+        output::print(&report::table::log(&oldest_first(records), &terminal.view()))?;
     }
-    output::print(&report::table::log(&oldest_first(records), &terminal.view()))?;
+    if let Some(run) = command.run {
+        // Not part of the table: they are about the run, not about a flow.
+        for note in reader.notes(run).map_err(|error| Failure::new("reading the log", error))? {
+            let time = Timestamp::from_millisecond(note.time_ms).unwrap_or_default();
+            let time = time.to_zoned(TimeZone::system()).strftime("%H:%M:%S");
+            eprintln!("plainsight: at {time}: {}", report::sanitize(&note.text));
+        }
+    }
     Ok(Exit::Success)
 }
 

@@ -436,3 +436,30 @@ fn a_stream_of_countless_messages_is_cut() {
     assert!(messages.len() < 20_000);
     assert_eq!(ending, Some(NotInspected::NestingBudget));
 }
+
+#[test]
+fn policy_decides_about_tunnels_and_upgrades() {
+    let locked = |text: &str| Inspector {
+        policy: Policy::from_toml("x.toml", text).unwrap(),
+        ..inspector(Capture::Masked)
+    };
+    let profile = Policy::profile("locked").map(|_| crate::policy::PROFILES[3].text).unwrap();
+    let authority = Authority::parse("github.com:443", None).unwrap();
+    let id = FlowId::new(RunId::FIRST, 1);
+    let tunnel =
+        |inspector: &Inspector, reason| inspector.tunnel(id, Some(&authority), TIME_MS, Some(reason)).action;
+    let upgrade = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+    let asks = |inspector: &Inspector, target: &str| {
+        let asking = request("api.anthropic.com", target, &upgrade, complete(""));
+        inspect(inspector, asking).opening.action
+    };
+
+    let shipped = locked(profile);
+    assert_eq!(tunnel(&shipped, NotInspected::NotIntercepted), Action::Allow);
+    assert_eq!(tunnel(&shipped, NotInspected::UnknownProtocol), Action::Block);
+    assert_eq!(asks(&shipped, "/api/eval/x"), Action::Block);
+    assert_eq!(asks(&shipped, "/api/oauth/profile"), Action::Allow);
+    assert_eq!(asks(&inspector(Capture::Masked), "/api/eval/x"), Action::Allow);
+    let strict = locked(&profile.replace("not-intercepted    = \"allow\"", "not-intercepted = \"block\""));
+    assert_eq!(tunnel(&strict, NotInspected::NotIntercepted), Action::Block);
+}

@@ -62,6 +62,18 @@ impl Engine {
         self.record(self.services.inspection.tunnel(id, authority, start.time_ms, reason), start)
     }
 
+    /// Whether bytes may pass through unread.
+    pub(crate) fn may_pass(&self, authority: &Authority, start: Start, reason: NotInspected) -> bool {
+        self.unnumbered_tunnel(authority, start, reason).action != Action::Block
+    }
+
+    /// The record of a tunnel that may come to nothing. A number is only taken for one that is written: a gap looks like
+    /// a record that was lost.
+    fn unnumbered_tunnel(&self, authority: &Authority, start: Start, reason: NotInspected) -> FlowOpening {
+        let unnumbered = FlowId::new(RunId::FIRST, 0);
+        self.services.inspection.tunnel(unnumbered, Some(authority), start.time_ms, Some(reason))
+    }
+
     /// Asks whether bytes may pass through unread. If not, that is recorded, and the row of the policy is the error.
     pub(crate) fn lets_pass(
         &self,
@@ -69,10 +81,7 @@ impl Engine {
         start: Start,
         reason: NotInspected,
     ) -> Result<(), Box<str>> {
-        // The number is only taken if there is a record: one that is missing looks like a record that was lost.
-        let unnumbered = FlowId::new(RunId::FIRST, 0);
-        let inspection = &self.services.inspection;
-        let opening = inspection.tunnel(unnumbered, Some(authority), start.time_ms, Some(reason));
+        let opening = self.unnumbered_tunnel(authority, start, reason);
         if opening.action != Action::Block {
             return Ok(());
         }

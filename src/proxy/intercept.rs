@@ -35,8 +35,14 @@ pub(crate) async fn intercept(
 ) {
     let (prefix, mut stream) = client.into_parts();
     let mut buffer = BytesMut::from(prefix);
+    // A client that is slow to speak must not be taken for one that waits, and have its telemetry passed unread.
+    let patience = if engine.may_pass(&authority, start, NotInspected::UnknownProtocol) {
+        engine.limits.sniff_time
+    } else {
+        engine.limits.head_time
+    };
     let spoken = tokio::select! {
-        spoken = sniff(&mut stream, &mut buffer, engine.limits.sniff_time) => spoken,
+        spoken = sniff(&mut stream, &mut buffer, patience) => spoken,
         () = engine.stopped() => return,
     };
     let client = Prefixed::new(buffer.freeze(), stream);

@@ -258,3 +258,72 @@ async fn a_head_without_end_in_size_is_refused() {
     assert_eq!(client.answer("GET").await.status, 431);
     assert!(client.is_closed().await);
 }
+
+#[tokio::test]
+async fn a_blocked_call_over_http_2_gets_its_trailers_and_the_connection_goes_on() {
+    use http_body_util::{BodyExt, Full};
+
+    let (origin, setup) = setup(&["h2"]).await;
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+    *setup.inspection.forward.lock().unwrap() = Some(Forward::Refused(LocalAnswer {
+        status: http::StatusCode::OK,
+        headers: http::HeaderMap::new(),
+        body: vec![0; 5].into(),
+        trailers: Some(trailers),
+    }));
+    let proxy = setup.start().await;
+    let client = Client::tls(&proxy, "api.example.test:443", &["h2"]).await;
+    let mut sender = h2_client(client.stream.into_inner()).await;
+    for _ in 0..2 {
+        let body =
+            Full::new(hyper::body::Bytes::from_static(b"call")).map_err(|never| match never {}).boxed();
+        let request = hyper::Request::post("https://api.example.test/telemetry").body(body).unwrap();
+
+        let answer = sender.send_request(request).await.unwrap();
+        let answer = answer.into_body().collect().await.unwrap();
+
+        assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(&answer.to_bytes()[..], [0; 5]);
+    }
+    assert!(origin.seen().is_empty());
+    assert_eq!(proxy.audit.closed(2).await[1].closing().outcome, Outcome::Refused);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_policy_does_not_let_pass_is_refused_before_anything_is_dialled() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::plain(proxy.address).await;
+
+    let kept = client.connect("secret.kept.tunnel:443").await;
+
+    assert_eq!(kept.status, 403);
+    assert!(String::from_utf8(kept.body).unwrap().contains("row `default`"));
+    let record = proxy.audit.closed(1).await.remove(0);
+    assert_eq!(record.closing().outcome, Outcome::Refused);
+    assert_eq!(record.opening.not_inspected, Some(NotInspected::NotIntercepted));
+    assert_eq!(origin.connections(), 0);
+    // The same way lets others pass.
+    assert_eq!(Client::plain(proxy.address).await.connect("other.tunnel:443").await.status, 200);
+}
+
+// A busy machine takes seconds from `CONNECT` to the ClientHello.
+#[tokio::test]
+async fn a_client_that_is_slow_to_speak_is_waited_for_where_nothing_may_pass_unread() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, &["slow.kept.test"], &["http/1.1"]).await;
+    let mut setup = Setup::new(&ca, origin.address);
+    setup.config.limits.sniff_time = std::time::Duration::from_millis(20);
+    let proxy = setup.start().await;
+    let tunnel = Client::tunnel(&proxy, "slow.kept.test:443").await;
+
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let mut tunnel = tunnel;
+    tunnel.send("GET /telemetry HTTP/1.1\r\nHost: slow.kept.test:443\r\n\r\n").await;
+    let answer = tunnel.answer("GET").await;
+
+    // In cleartext, to an origin that speaks TLS: what matters is that it was read.
+    let record = proxy.audit.closed(1).await.remove(0);
+    assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None), "{answer:?}");
+}

@@ -15,7 +15,8 @@ use plainsight::{
     proxy::{Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, Opened},
 };
 
-/// Intercepts every host but those that end in `.tunnel` and link-local addresses; inspects paths that begin with `/telemetry`
+/// Intercepts every host but those that end in `.tunnel` and link-local addresses; lets none that ends in
+/// `.kept.tunnel` or `.kept.test` pass unread; inspects paths that begin with `/telemetry`
 /// or `/settings`.
 #[derive(Default)]
 pub struct FakeInspection {
@@ -102,6 +103,7 @@ impl Inspection for FakeInspection {
         time_ms: i64,
         reason: Option<NotInspected>,
     ) -> FlowOpening {
+        let is_kept = |authority: &Authority| authority.host().to_string().contains(".kept.");
         FlowOpening {
             id,
             time_ms,
@@ -116,7 +118,7 @@ impl Inspection for FakeInspection {
             user_agent: None,
             session: None,
             request_bytes: 0,
-            action: Action::Allow,
+            action: if authority.is_some_and(is_kept) { Action::Block } else { Action::Allow },
             answered: None,
             policy_row: "default".into(),
             policy_hash: None,

@@ -1,0 +1,71 @@
+//! What happened to a run itself: a policy that changed, an edit that could not be used. Not chained: what was decided
+//! stands in each record, with the policy's hash.
+
+use rusqlite::params;
+
+use crate::{
+    audit::{AuditError, Reader, Store, schema},
+    model::RunId,
+};
+
+/// Something that happened to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunNote {
+    /// When, in milliseconds since 1970 (UTC).
+    pub time_ms: i64,
+    /// What, for people.
+    pub text: String,
+}
+
+impl Store {
+    /// Writes down what happened to a run.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn note(&self, run: RunId, note: &RunNote) -> Result<(), AuditError> {
+        let connection = schema::open_for_writing(self.database(), self.sync())?;
+        connection.execute(
+            "INSERT INTO run_note (run, time_ms, text) VALUES (?1, ?2, ?3)",
+            params![run.get(), note.time_ms, note.text],
+        )?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// What happened to a run, in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn notes(&self, run: RunId) -> Result<Vec<RunNote>, AuditError> {
+        let mut statement = self
+            .connection()
+            .prepare_cached("SELECT time_ms, text FROM run_note WHERE run = ?1 ORDER BY id")?;
+        let notes = statement
+            .query_map([run.get()], |row| Ok(RunNote { time_ms: row.get(0)?, text: row.get(1)? }))?;
+        Ok(notes.collect::<Result<_, _>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Options, tests::run_opening};
+
+    #[test]
+    fn notes_of_a_run_come_back_in_order_and_of_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Options::default()).unwrap();
+        let one = store.begin_run(&run_opening()).unwrap();
+        let other = store.begin_run(&run_opening()).unwrap();
+        let note = |time_ms, text: &str| RunNote { time_ms, text: text.to_owned() };
+
+        store.note(one.id(), &note(2, "b")).unwrap();
+        store.note(other.id(), &note(1, "x")).unwrap();
+        store.note(one.id(), &note(2, "a")).unwrap();
+
+        let reader = Reader::open(folder.path()).unwrap();
+        assert_eq!(reader.notes(one.id()).unwrap(), [note(2, "b"), note(2, "a")]);
+        assert_eq!(reader.notes(other.id()).unwrap(), [note(1, "x")]);
+    }
+}
