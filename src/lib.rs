@@ -7,7 +7,8 @@
 //! 2. [`proxy`] looks at the first bytes, terminates TLS with a leaf from [`ca`], and reads one request.
 //! 3. [`inspect`] gets the whole request as a value and walks it, with no I/O: [`destination`] says whom it is
 //!    for, [`encoding`] undoes its content coding, [`payload`] turns bytes into fields, [`rules`] finds what is
-//!    personal, [`policy`] decides.
+//!    personal, [`policy`] decides; what is to be redacted gets its stand-in from [`redaction`] and its bytes from
+//!    [`payload`], and the result takes the same walk once more before it may leave.
 //! 4. [`audit`] makes the record durable; only then does [`proxy`] send a byte upstream.
 //! 5. The answer streams back, and its outcome closes the record.
 //!

@@ -252,6 +252,9 @@ pub struct Scan {
     /// Exit with 1 if anything of this severity or worse is found
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
+    /// Write the requests of HAR files as the policy would have let them out; what it blocks is left out and counted
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub har_out: Option<PathBuf>,
     /// Files or folders; `-` reads standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,

@@ -14,7 +14,7 @@ mod write;
 
 pub use entry::{Entry, RecordedBody};
 pub use read::{Unreadable, read};
-pub use write::Writer;
+pub use write::{SentOn, Writer};
 
 /// Why a recording could not be read, as a whole or from some point on.
 #[derive(Debug, thiserror::Error)]

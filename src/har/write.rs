@@ -1,11 +1,13 @@
 use std::io::{self, Write};
 
+use bytes::Bytes;
+use http::HeaderValue;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
     har::base64,
-    model::{FlowKind, FlowRecord},
+    model::{FlowKind, FlowRecord, RequestHead},
 };
 
 /// Writes records as a HAR 1.2 file, one by one.
@@ -47,6 +49,18 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Writes a request that stands in no record, whole: as it would have been sent on.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn request(&mut self, sent: &SentOn) -> io::Result<()> {
+        let separator = if self.is_first { "\n" } else { ",\n" };
+        self.is_first = false;
+        self.out.write_all(separator.as_bytes())?;
+        serde_json::to_writer(&mut self.out, &request(sent))?;
+        Ok(())
+    }
+
     /// Ends the file.
     ///
     /// # Errors
@@ -55,6 +69,71 @@ impl<W: Write> Writer<W> {
         self.out.write_all(b"\n]}}\n")?;
         self.out.flush()
     }
+}
+
+/// A request as it is sent on.
+#[derive(Clone, Debug)]
+pub struct SentOn {
+    /// When it came, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Method, target and header fields.
+    pub head: RequestHead,
+    /// The body; `None` if it is not known.
+    pub body: Option<Bytes>,
+    /// What was answered, if anything was.
+    pub status: Option<u16>,
+    /// How long that took, in milliseconds.
+    pub duration_ms: u64,
+    /// Bytes of the answer's body.
+    pub response_bytes: u64,
+    /// Whether it is other than it came.
+    pub is_rewritten: bool,
+}
+
+fn request(sent: &SentOn) -> Value {
+    let SentOn { time_ms, head, body, status, duration_ms, response_bytes, is_rewritten } = sent;
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers =
+        head.headers.iter().map(|(name, value)| json!({ "name": name.as_str(), "value": text(value) }));
+    let version = format!("{:?}", head.version);
+    let mut request = json!({
+        "method": head.method.as_str(),
+        "url": format!("{}://{}{}", head.scheme.as_str(), head.authority, head.target),
+        "httpVersion": version,
+        "cookies": [],
+        "headers": headers.collect::<Vec<_>>(),
+        "queryString": query(&head.target),
+        "headersSize": -1,
+        "bodySize": body.as_ref().map_or(-1, |body| i64::try_from(body.len()).unwrap_or(i64::MAX)),
+    });
+    if let Some(body) = body.as_ref().filter(|body| !body.is_empty()) {
+        let mime_type = head.header("content-type").unwrap_or_else(|| mime_type(body));
+        request["postData"] = match std::str::from_utf8(body) {
+            Ok(text) => json!({ "mimeType": mime_type, "params": [], "text": text }),
+            Err(_) => {
+                json!({ "mimeType": mime_type, "params": [], "text": base64::encode(body), "encoding": "base64" })
+            }
+        };
+    }
+    json!({
+        "startedDateTime": time(*time_ms),
+        "time": duration_ms,
+        "request": request,
+        "response": {
+            "status": status.unwrap_or(0),
+            "statusText": "",
+            "httpVersion": version,
+            "cookies": [],
+            "headers": [],
+            "content": { "size": response_bytes, "mimeType": "x-unknown", "comment": "answers are not kept" },
+            "redirectURL": "",
+            "headersSize": -1,
+            "bodySize": response_bytes,
+        },
+        "cache": {},
+        "timings": { "send": 0, "wait": duration_ms, "receive": 0 },
+        "_plainsight": { "rewritten": is_rewritten },
+    })
 }
 
 fn entry(flow: &FlowRecord) -> Value {

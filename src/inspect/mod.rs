@@ -43,7 +43,7 @@ pub enum Forward {
     /// Nothing: the request is answered here, with this.
     Refused(LocalAnswer),
     /// This instead of what the client sent.
-    Rewritten(Box<RewrittenRequest>),
+    Rewritten(RewrittenRequest),
 }
 
 /// What an inspection came to.

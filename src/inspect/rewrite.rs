@@ -17,7 +17,7 @@ use crate::{
         Action, AppliedEdit, CapturedBody, CapturedRequest, Document, Edit, Field, FieldKind, NodeId,
         PathWriter, RedactBy, Redaction, Replacement, Rewriting, RewrittenRequest, TextId,
     },
-    payload::{self, SpliceError, Surroundings},
+    payload::{self, Pack, SpliceError, Surroundings},
     redaction::{Kept, Place, Redactor, Tree, Whom},
     rules::Hit,
 };
@@ -381,7 +381,7 @@ fn body(decided: &Decided<'_>, document: &Document, edits: &[Named]) -> Result<O
         .map_err(|_| RewriteError::Unread)?;
     let message_coding = stream::coding(&request.head).ok().flatten();
     let pack = message_coding.map(|coding| move |message: &[u8]| encoding::encode(&[coding], message));
-    let pack = pack.as_ref().map(|pack| pack as &dyn Fn(&[u8]) -> Vec<u8>);
+    let pack = pack.as_ref().map(|pack| pack as Pack<'_>);
     let edits: Vec<Edit> = edits.iter().map(|named| named.edit.clone()).collect();
     let plain = payload::splice_within(document, &edits, Surroundings { restored: &[], pack })?;
     if plain == document.text(TextId::BODY) {
@@ -463,5 +463,41 @@ fn class(field: Field<'_>) -> FieldKind {
     match field.kind() {
         FieldKind::EscapedString => FieldKind::String,
         kind => kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Replacement, payload::Budget};
+
+    fn read(body: &'static str) -> Document {
+        let format = payload::PayloadFormat::Json;
+        payload::decode(&format, Bytes::from_static(body.as_bytes()), &Budget::default()).unwrap()
+    }
+
+    fn mail(document: &Document) -> Vec<Named> {
+        let field = document.fields().find(|field| field.path().as_str() == "json:mail").unwrap();
+        let with = Replacement::Text("anon".into());
+        let edit = Edit { text: field.text(), range: field.span(), node: field.id(), with };
+        vec![Named { edit, method: "replace", keeps_nothing: true }]
+    }
+
+    #[test]
+    fn what_no_edit_names_must_stand_there_as_it_was() {
+        let was = read(r#"{"mail":"a@b.co","n":1,"in":"{\"x\":[true]}"}"#);
+        let edits = mail(&was);
+
+        assert!(is_kept(&was, &read(r#"{"mail":"anon","n":1,"in":"{\"x\":[true]}"}"#), &edits));
+        for other in [
+            r#"{"mail":"anon","n":2,"in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","n":"1","in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","m":1,"in":"{\"x\":[true]}"}"#,
+            r#"{"mail":"anon","n":1,"in":"{\"x\":[false]}"}"#,
+            r#"{"mail":"anon","n":1}"#,
+            r#"{"mail":"anon","n":1,"in":"{\"x\":[true]}"#,
+        ] {
+            assert!(!is_kept(&was, &read(other), &edits), "{other}");
+        }
     }
 }

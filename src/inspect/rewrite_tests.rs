@@ -228,3 +228,66 @@ fn recordings_leave_redacted_and_still() {
     }
     assert!(count >= 10, "{count}");
 }
+
+#[test]
+fn fields_that_no_rule_knows_go_when_policy_says_so() {
+    let text = crate::policy::PROFILES
+        .iter()
+        .find(|profile| profile.name == "private")
+        .unwrap()
+        .text
+        .replacen(
+            "field       = \"allow\"",
+            "keep = [\"**/event_type\"]\nredact = { method = \"replace\", template = \"GONE\" }\nfield       = \"redact\"",
+            1,
+        );
+    let inspector = with_policy(Policy::from_toml("own.toml", &text).unwrap());
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(EVENTS));
+
+    let inspection = inspect(&inspector, request);
+
+    let sent = rewritten(&inspection).body.clone().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+    let event = &json["events"][0];
+    assert_eq!(event["event_type"], "x");
+    assert_eq!(event["event_data"]["n"], 0);
+    assert!(event["event_data"]["email"].as_str().unwrap().starts_with("anon-"), "{event}");
+}
+
+#[test]
+fn grpc_messages_leave_redacted_and_compressed_as_they_came() {
+    use crate::payload::{Budget, OtlpEncoding, PayloadFormat, Signal};
+    use opentelemetry_proto::tonic::{
+        collector::logs::v1::ExportLogsServiceRequest,
+        common::v1::{AnyValue, KeyValue, any_value::Value},
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    };
+    use prost::Message as _;
+    let value = Some(AnyValue { value: Some(Value::StringValue("bob@corp.example.com".into())) });
+    let pair = KeyValue { key: "user.email".into(), value, ..KeyValue::default() };
+    let record = LogRecord { attributes: vec![pair], time_unix_nano: 7, ..LogRecord::default() };
+    let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+    let message = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }],
+    };
+    let packed = encoding::encode(&[Coding::Gzip], &message.encode_to_vec());
+    let body = [&[1][..], &(packed.len() as u32).to_be_bytes(), &packed].concat();
+    let headers = [("content-type", "application/grpc"), ("grpc-encoding", "gzip"), ("te", "trailers")];
+    let target = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+    let request =
+        request("collector.example:4317", target, &headers, CapturedBody::Complete(Bytes::from(body)));
+
+    let inspection = inspect(&private(), request);
+
+    let sent = rewritten(&inspection).body.clone().unwrap();
+    let frame = encoding::grpc_frames(&sent).next().unwrap().unwrap();
+    let plain = frame.open(&sent, Some(Coding::Gzip), &Limits::default()).unwrap();
+    let read = ExportLogsServiceRequest::decode(plain.clone()).unwrap();
+    let log = &read.resource_logs[0].scope_logs[0].log_records[0];
+    let Some(Value::StringValue(who)) = log.attributes[0].value.clone().unwrap().value else { panic!() };
+    assert!(frame.is_compressed && frame.message.end == sent.len());
+    assert!(who.starts_with("anon-"), "{who}");
+    assert_eq!((log.time_unix_nano, &*log.attributes[0].key), (7, "user.email"));
+    let format = PayloadFormat::Otlp(OtlpEncoding::Protobuf(Signal::Logs));
+    assert!(payload::decode(&format, plain, &Budget::default()).unwrap().gaps().is_empty());
+}

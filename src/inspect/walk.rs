@@ -195,7 +195,7 @@ impl Decided<'_> {
             (_, None | Some(Ok(None))) => {}
             (_, Some(Ok(Some((rewritten, rewriting))))) => {
                 result.rewriting = Some(rewriting);
-                result.forward = Forward::Rewritten(Box::new(rewritten));
+                result.forward = Forward::Rewritten(rewritten);
             }
             (_, Some(Err(error))) => {
                 result.error = Some(error.to_string());

@@ -88,7 +88,7 @@ pub enum Forward {
     /// Nothing: the client gets this answer.
     Refused(LocalAnswer),
     /// This instead of what the client sent.
-    Rewritten(Box<RewrittenRequest>),
+    Rewritten(RewrittenRequest),
 }
 
 /// Keeps the records.

@@ -41,6 +41,7 @@ def seeds():
         head = "\n".join([f"{method} {authority} {target}", *kept])
         short = body[: LARGEST - len(head) - 2]
         yield "core", head.encode() + b"\n\n" + short
+        yield "redact", head.encode() + b"\n\n" + short
         yield "head", "\n".join([target, *kept]).encode()
         yield "mask", b"\0" + body[:512]
         path = target.split("?")[0]
@@ -70,6 +71,16 @@ def seeds():
             for coding, packed in ((1, zlib.compress(body)), (2, gzip.compress(body))):
                 yield "codings", bytes([coding]) + packed
     yield from by_hand()
+    # Formats by their place in the target; bits that choose a few values and several ways.
+    for place, seeds_of in ((0, "containers"), (1, "form"), (2, "json"), (3, "multipart"), (4, "otlp-json"), (7, "sentry")):
+        for target, seed in by_hand():
+            if target == seeds_of:
+                for bits in (0, 0x9249249249249249, 0xFFFFFFFFFFFFFFFF):
+                    yield "splice", bytes([place]) + bits.to_bytes(8, "little") + seed
+    for method, authority, target, headers, body in requests():
+        place = 5 if "logs" in target.lower() else 6 if "trace" in target.lower() else 2
+        for bits in (0x4924924924924924, 0x0F0F0F0F0F0F0F0F):
+            yield "splice", bytes([place]) + bits.to_bytes(8, "little") + body
     for recording in sorted((TESTS / "fixtures/recordings").glob("*.har")):
         log = json.loads(recording.read_text())
         for entry in log["log"]["entries"]:

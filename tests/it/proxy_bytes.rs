@@ -1,8 +1,12 @@
 //! What leaves is what came: compared byte for byte with what the origin got.
 
+use http::HeaderMap;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{Request, body::Bytes};
-use plainsight::model::{ByteSize, CapturedBody, NotInspected, Outcome};
+use plainsight::{
+    model::{ByteSize, CapturedBody, NotInspected, Outcome, RewrittenRequest},
+    proxy::Forward,
+};
 
 use crate::support::{Client, Origin, Setup, TestCa, h2_client};
 
@@ -266,4 +270,63 @@ async fn large_bodies_pass_unchanged_over_http2() {
     let captured = proxy.inspection.captured.lock().unwrap();
     assert!(matches!(&captured[0].body, CapturedBody::Complete(bytes) if bytes.len() == 3_000_000));
     assert!(matches!(&captured[1].body, CapturedBody::OverLimit(_)));
+}
+
+/// What takes the place of a request, as an inspection would have it.
+fn rewritten(target: &str, body: Option<&'static [u8]>) -> RewrittenRequest {
+    let fields = [("host", HOST), ("x-after", "2"), ("content-length", "5")];
+    RewrittenRequest {
+        target: target.to_owned(),
+        headers: fields
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<HeaderMap>(),
+        body: body.map(Bytes::from_static),
+        trailers: None,
+    }
+}
+
+// PITFALLS 22
+#[tokio::test]
+async fn a_rewritten_request_has_its_new_target_fields_and_length() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &["http/1.1"]).await;
+    for (body, sent) in [(Some(&b"longer body"[..]), &b"longer body"[..]), (None, b"hello")] {
+        let rewritten = rewritten("/telemetry/echo?who=anon", body);
+        *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(rewritten));
+        let head = "POST /telemetry/echo?who=bob HTTP/1.1\r\nHost: api.example.test\r\nX-After: 1\r\nX-Gone: bob\r\n\
+                    Content-Length: 5\r\n\r\n";
+
+        let answer = client.ask(format!("{head}hello")).await;
+
+        let seen = origin.seen().pop().unwrap();
+        let expected = format!(
+            "POST /telemetry/echo?who=anon HTTP/1.1\r\nHost: api.example.test\r\nX-After: 2\r\nContent-Length: {}\r\n\r\n",
+            sent.len()
+        );
+        assert_eq!(seen.head, expected);
+        assert_eq!(seen.body, sent);
+        assert_eq!(answer.body, sent);
+    }
+}
+
+// PITFALLS 22
+#[tokio::test]
+async fn a_rewritten_chunked_request_stays_chunked() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &["http/1.1"]).await;
+    let mut rewritten = rewritten("/telemetry/echo", Some(b"other"));
+    rewritten.headers.remove("content-length");
+    rewritten.headers.insert("transfer-encoding", "chunked".parse().unwrap());
+    *proxy.inspection.forward.lock().unwrap() = Some(Forward::Rewritten(rewritten));
+    let head = "POST /telemetry/echo HTTP/1.1\r\nHost: api.example.test\r\nX-After: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    client.ask(format!("{head}3\r\nbob\r\n0\r\n\r\n")).await;
+
+    let seen = origin.seen().pop().unwrap();
+    assert!(seen.head.contains("Transfer-Encoding: chunked\r\n"), "{}", seen.head);
+    assert!(!seen.head.to_lowercase().contains("content-length"), "{}", seen.head);
+    assert_eq!(String::from_utf8_lossy(&seen.body), "5\r\nother\r\n0\r\n\r\n");
 }

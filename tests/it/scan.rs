@@ -303,3 +303,41 @@ fn records_leave_as_har_and_come_back() {
     assert!(written.contains("additional_metadata"));
     assert!(!written.contains("canary.user@example.com"), "bodies are masked");
 }
+
+#[test]
+fn what_a_policy_would_have_let_out_is_written_and_what_it_blocks_is_counted() {
+    let product = Product::new();
+    let clean = r#"{"events":[{"event_type":"x","event_data":{"event_name":"y"}}]}"#;
+    let body = format!(r#"{{"events":[{EVENT}]}}"#);
+    let file = product.write("x.har", har(&[&body, clean, "\u{1}\u{2}broken"]));
+    let out = product.path("out.har");
+    let scan = |policy: &str| {
+        _ = fs::remove_file(&out);
+        let output = product
+            .command(&["scan", "--policy", policy, "--har-out"])
+            .arg(&out)
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let written: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        let texts: Vec<String> = written["log"]["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["request"]["postData"]["text"].as_str().unwrap().to_owned())
+            .collect();
+        (texts, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    let (observed, _) = scan("observe");
+    let (private, said) = scan("private");
+
+    assert_eq!(observed, [&body, clean, "\u{1}\u{2}broken"], "the probe sees what is there");
+    assert_eq!(private.len(), 2);
+    assert!(!private[0].contains("bob@example.com"), "{}", private[0]);
+    assert!(private[0].starts_with(&body[..body.find("bob@").unwrap()]), "{}", private[0]);
+    assert_eq!(private[1], clean);
+    assert!(said.contains("2 sent on, 1 of them changed; 1 blocked and left out"), "{said}");
+    assert!(!product.command(&["scan", "--har-out"]).arg(&out).arg(&file).output().unwrap().status.success());
+}

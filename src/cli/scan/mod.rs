@@ -1,6 +1,7 @@
 //! `plainsight scan`: what the proxy does to a request, done to a recording. Reads files; stores and sends nothing.
 
 mod files;
+mod har_out;
 mod kind;
 mod progress;
 pub(super) mod request;
@@ -29,6 +30,7 @@ use crate::{
     rules::KnownValue,
 };
 
+use har_out::HarOut;
 use kind::Kind;
 use request::Scanned;
 
@@ -51,7 +53,11 @@ pub(super) fn execute(
         failures: 0,
         passed_over: 0,
         is_closed: false,
+        har_out: None,
     };
+    if let Some(path) = &command.har_out {
+        scan.har_out = Some(HarOut::create(path)?);
+    }
     for path in &command.files {
         scan.path(path, kind.as_ref())?;
     }
@@ -107,12 +113,17 @@ struct Run {
     passed_over: u64,
     /// Whether the reader of our output has gone away.
     is_closed: bool,
+    /// Where requests go as they would have been sent on.
+    har_out: Option<HarOut>,
 }
 
 impl Run {
     /// Takes in one request.
     fn add(&mut self, file: &str, index: usize, scanned: Scanned) -> Result<(), Failure> {
-        let Scanned { mut record, time_is_known } = scanned;
+        let Scanned { mut record, time_is_known, let_out } = scanned;
+        if let Some(out) = &mut self.har_out {
+            out.add(let_out)?;
+        }
         let worst = record.opening.findings.iter().map(|finding| finding.severity).max();
         self.worst = self.worst.max(worst);
         if self.json {
@@ -164,6 +175,9 @@ impl Run {
                 return Err(Failure::new("writing to stdout", error));
             }
             _ => {}
+        }
+        if let Some(out) = self.har_out.take() {
+            out.finish()?;
         }
         if self.passed_over > 0 {
             eprintln!("plainsight: {} held no request and were passed over", self.passed_over);

@@ -1,11 +1,14 @@
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Version, header::CONTENT_ENCODING, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Method, Version, header::CONTENT_ENCODING, header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+};
 
 use crate::{
     cli::scan::kind::BodyKind,
     encoding::{self, Coding, DecodeError},
-    har::{Entry, RecordedBody},
-    inspect::Inspector,
+    har::{Entry, RecordedBody, SentOn},
+    inspect::{Forward, Inspector},
     model::{
         Authority, CapturedBody, CapturedRequest, FlowClosing, FlowId, FlowRecord, NotInspected, Outcome,
         RequestHead, RunId, Scheme,
@@ -17,6 +20,18 @@ pub(in crate::cli) struct Scanned {
     pub(in crate::cli) record: FlowRecord,
     /// Whether the recording says when it was.
     pub(super) time_is_known: bool,
+    /// What policy would have let out of a recording.
+    pub(super) let_out: LetOut,
+}
+
+/// What would have become of a request.
+pub(super) enum LetOut {
+    /// It would have been answered here.
+    Blocked,
+    /// It stands in no recording, so that it was not sent anywhere.
+    NotSent,
+    /// It would have been sent on, like this.
+    SentOn(Box<SentOn>),
 }
 
 /// Inspects a request of a recording as the proxy would have.
@@ -30,6 +45,16 @@ pub(in crate::cli) fn entry(inspector: &Inspector, entry: Entry) -> Scanned {
         RecordedBody::Missing(reason) => (Bytes::new(), Some(reason)),
     };
     let request_bytes = body.len() as u64;
+    let mut sent_on = SentOn {
+        time_ms: at,
+        head: head.clone(),
+        body: missing.is_none().then(|| body.clone()),
+        status,
+        duration_ms,
+        response_bytes,
+        is_rewritten: false,
+    };
+    let mut is_blocked = false;
     let opening = if head.method == Method::CONNECT {
         inspector.tunnel(id, Some(&head.authority), at, Some(NotInspected::NotIntercepted))
     } else {
@@ -38,11 +63,30 @@ pub(in crate::cli) fn entry(inspector: &Inspector, entry: Entry) -> Scanned {
             let opening = inspector.observe(id, &head, &destination, at, missing);
             crate::model::FlowOpening { request_bytes, ..opening }
         } else {
-            if is_decoded(&head.headers, &body) {
-                head.headers.remove(CONTENT_ENCODING);
-            }
+            let coding = match is_decoded(&head.headers, &body) {
+                true => head.headers.remove(CONTENT_ENCODING),
+                false => None,
+            };
             let request = CapturedRequest { id, head, body: CapturedBody::Complete(body), trailers: None };
-            inspector.inspect(request, destination, at).opening
+            let inspection = inspector.inspect(request, destination, at);
+            match inspection.forward {
+                Forward::Original => {}
+                Forward::Refused(_) => is_blocked = true,
+                Forward::Rewritten(rewritten) => {
+                    sent_on.is_rewritten = true;
+                    sent_on.head.target = rewritten.target;
+                    sent_on.head.headers = rewritten.headers;
+                    // As the recorder has it: the field stays, and the body is plain.
+                    sent_on.head.headers.extend(coding.map(|coding| (CONTENT_ENCODING, coding)));
+                    if let Some(body) = rewritten.body {
+                        if let Some(length) = sent_on.head.headers.get_mut(CONTENT_LENGTH) {
+                            *length = HeaderValue::from(body.len());
+                        }
+                        sent_on.body = Some(body);
+                    }
+                }
+            }
+            inspection.opening
         }
     };
     let closing = FlowClosing {
@@ -54,7 +98,11 @@ pub(in crate::cli) fn entry(inspector: &Inspector, entry: Entry) -> Scanned {
         error: None,
         not_inspected: None,
     };
-    Scanned { record: FlowRecord { opening, closing: Some(closing) }, time_is_known }
+    let let_out = match is_blocked {
+        true => LetOut::Blocked,
+        false => LetOut::SentOn(Box::new(sent_on)),
+    };
+    Scanned { record: FlowRecord { opening, closing: Some(closing) }, time_is_known, let_out }
 }
 
 /// Inspects a body that is in a file. `before` bytes of it are not the file's own: spans count without them.
@@ -93,7 +141,8 @@ pub(super) fn body(
     for finding in &mut opening.findings {
         finding.span = finding.span.start.saturating_sub(before)..finding.span.end.saturating_sub(before);
     }
-    Ok(Scanned { record: FlowRecord { opening, closing: None }, time_is_known: false })
+    let record = FlowRecord { opening, closing: None };
+    Ok(Scanned { record, time_is_known: false, let_out: LetOut::NotSent })
 }
 
 /// What is in no store has no id. The record needs one all the same, and nobody gets to see it.

@@ -13,7 +13,7 @@ use crate::{
     payload::{
         compressed::{self, Packing},
         splice::{
-            SpliceError, Splicer,
+            Pack, SpliceError, Splicer,
             patch::{self, Patch},
             place::{self, Place},
             wire,
@@ -26,11 +26,7 @@ const ZSTD_LEVEL: i32 = 3;
 
 impl Splicer<'_> {
     /// Makes of the changes in `text` changes in the text that it was opened from.
-    pub(super) fn lift(
-        &mut self,
-        text: TextId,
-        pack: Option<&dyn Fn(&[u8]) -> Vec<u8>>,
-    ) -> Result<(), SpliceError> {
+    pub(super) fn lift(&mut self, text: TextId, pack: Option<Pack<'_>>) -> Result<(), SpliceError> {
         let patches = self.take(text);
         let mut rest = &patches[..];
         while let Some(first) = rest.first() {
@@ -53,7 +49,7 @@ impl Splicer<'_> {
         owner: NodeId,
         segment: Range<usize>,
         patches: &[Patch],
-        pack: Option<&dyn Fn(&[u8]) -> Vec<u8>>,
+        pack: Option<Pack<'_>>,
     ) -> Result<(), SpliceError> {
         let document = self.document;
         let (parent, map, pieces) = document.way_back(text, segment.start).ok_or(SpliceError::Place)?;
@@ -184,7 +180,7 @@ fn encode_base64(raw: &[u8], before: &[u8], edited: &[u8]) -> Vec<u8> {
     let same = before.iter().zip(edited).take_while(|(one, other)| one == other).count() / 3;
     let is_url_safe = raw.iter().any(|byte| matches!(byte, b'-' | b'_'));
     // Where the length needs no padding, the alphabet hints at the habit.
-    let is_padded = raw.ends_with(b"=") || raw.len() % 4 == 0 && !is_url_safe;
+    let is_padded = raw.ends_with(b"=") || raw.len().is_multiple_of(4) && !is_url_safe;
     let config = GeneralPurposeConfig::new().with_encode_padding(is_padded);
     let alphabet = if is_url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
     let mut encoded = raw[..raw.len().min(same * 4)].to_vec();
@@ -192,7 +188,8 @@ fn encode_base64(raw: &[u8], before: &[u8], edited: &[u8]) -> Vec<u8> {
     // A last group that was cut off was not read. It stays where it still reads as it did.
     let read = before.len() / 3 * 4 + [0, 2, 3][before.len() % 3];
     let unread = raw.get(read..).unwrap_or_default();
-    let is_end_kept = before.last() == edited.last() && before.len() % 3 == 0 && edited.len() % 3 == 0;
+    let is_end_kept =
+        before.last() == edited.last() && before.len().is_multiple_of(3) && edited.len().is_multiple_of(3);
     if is_end_kept && !unread.contains(&b'=') {
         encoded.extend_from_slice(unread);
     }

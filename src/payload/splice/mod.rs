@@ -42,13 +42,16 @@ pub enum SpliceError {
     TooLarge,
 }
 
+/// Compresses a message.
+pub type Pack<'p> = &'p dyn Fn(&[u8]) -> Vec<u8>;
+
 /// What whoever made a document knows of it beyond its bytes, for [`splice_within`].
 #[derive(Clone, Copy, Default)]
 pub struct Surroundings<'s> {
     /// Ranges of the body, and the bytes that come in their place as they are: what was hidden from the document.
     pub restored: &'s [(Range<usize>, Bytes)],
     /// Compresses a message of a stream as its others are.
-    pub pack: Option<&'s dyn Fn(&[u8]) -> Vec<u8>>,
+    pub pack: Option<Pack<'s>>,
 }
 
 /// Carries out `edits` and returns the new body. Outside of them and of what frames them, every byte is as it was.

@@ -70,9 +70,28 @@ pub fn request(
     }
 }
 
+/// As [`inspector`], with the policy that redacts.
+pub fn redacting() -> &'static Inspector {
+    static INSPECTOR: OnceLock<Inspector> = OnceLock::new();
+    INSPECTOR.get_or_init(|| {
+        Inspector::new(
+            Catalogue::embedded(),
+            Vec::new(),
+            RuleSet::from_sources(&rules::embedded()).expect("the built-in rules are tested"),
+            Policy::profile("private").expect("the built-in profiles are tested"),
+            FingerprintKey::new(&[7; 32]),
+            Options { capture: Capture::Full, ..Options::default() },
+        )
+    })
+}
+
 /// Takes a request through the whole core.
 pub fn inspect(request: CapturedRequest) -> Inspection {
-    let inspector = inspector();
+    inspect_with(inspector(), request)
+}
+
+/// Takes a request through this core.
+pub fn inspect_with(inspector: &Inspector, request: CapturedRequest) -> Inspection {
     let destination = inspector.classify(&request.head);
     inspector.inspect(request, destination, 1_763_700_000_000)
 }

@@ -9,14 +9,16 @@ use plainsight::{
     encoding::{self, Coding, Limits, grpc_frames},
     har::{self, RecordedBody},
     inspect::Forward,
-    model::{Authority, ByteSize, CapturedBody, NotInspected, TextId},
+    model::{
+        Authority, ByteSize, CapturedBody, Document, Edit, FieldKind, NotInspected, Replacement, TextId,
+    },
     payload::{self, Budget, Content, OtlpEncoding, PayloadFormat, Signal, StreamMessage},
 };
 use serde::de::IgnoredAny;
 
 use crate::{
     document::{check, small_budget},
-    request::{inspect, parse, request},
+    request::{inspect, inspect_with, parse, redacting, request},
 };
 
 /// Takes any bytes.
@@ -36,7 +38,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("otlp-grpc", otlp_grpc),
     ("otlp-json", |input| decode(PayloadFormat::Otlp(OtlpEncoding::Json), input)),
     ("otlp-protobuf", otlp_protobuf),
+    ("redact", redact),
     ("sentry", sentry),
+    ("splice", splice),
     ("statsig", |input| decode(PayloadFormat::Statsig, input)),
 ];
 
@@ -83,7 +87,7 @@ fn core(input: &[u8]) {
 
     let inspection = inspect(request);
 
-    assert!(matches!(inspection.forward, Forward::Original | Forward::Refused));
+    assert!(matches!(inspection.forward, Forward::Original | Forward::Refused(_)));
     let opening = inspection.opening;
     assert_eq!(opening.request_bytes, body.len() as u64);
     assert!(opening.body.is_none(), "masked capture keeps no body");
@@ -227,6 +231,87 @@ fn otlp_grpc(input: &[u8]) {
 fn otlp_protobuf(input: &[u8]) {
     let Some((first, body)) = input.split_first() else { return };
     decode(PayloadFormat::Otlp(OtlpEncoding::Protobuf(SIGNALS[usize::from(*first) % SIGNALS.len()])), body);
+}
+
+/// A whole request through the core that redacts: what leaves is not redacted again, and is what the record keeps.
+fn redact(input: &[u8]) {
+    let Some(request) = parse(input) else { return };
+    let inspection = inspect_with(redacting(), request.clone());
+    let Forward::Rewritten(rewritten) = inspection.forward else { return };
+    let mut sent = request;
+    sent.head.target = rewritten.target;
+    sent.head.headers = rewritten.headers;
+    if let Some(body) = rewritten.body {
+        sent.body = CapturedBody::Complete(body);
+    }
+    if let (CapturedBody::Complete(body), Some(kept)) = (&sent.body, &inspection.opening.body) {
+        assert_eq!(body, kept, "the log keeps what was sent on");
+    }
+
+    let again = inspect_with(redacting(), sent);
+
+    assert!(matches!(again.forward, Forward::Original), "{:?}", again.error);
+}
+
+/// The first byte says which format, the next eight which values are edited, and how.
+fn splice(input: &[u8]) {
+    const FORMATS: [PayloadFormat; 9] = [
+        PayloadFormat::Datadog,
+        PayloadFormat::Form,
+        PayloadFormat::Json,
+        PayloadFormat::Multipart,
+        PayloadFormat::Otlp(OtlpEncoding::Json),
+        PayloadFormat::Otlp(OtlpEncoding::Protobuf(Signal::Logs)),
+        PayloadFormat::Otlp(OtlpEncoding::Protobuf(Signal::Traces)),
+        PayloadFormat::Sentry,
+        PayloadFormat::Statsig,
+    ];
+    let Some((first, rest)) = input.split_first() else { return };
+    let Some((choice, body)) = rest.split_first_chunk::<8>() else { return };
+    let choice = u64::from_le_bytes(*choice);
+    let format = FORMATS[usize::from(*first) % FORMATS.len()];
+    let body = Bytes::copy_from_slice(body);
+    for budget in [Budget::default(), small_budget()] {
+        let document = payload::decode(&format, body.clone(), &budget).expect("small, and has a decoder");
+        assert_eq!(payload::splice(&document, &[]).as_deref(), Ok(&body[..]));
+        let edits = edits(&document, choice);
+        // What cannot be written again is refused; what is written is read again.
+        if let Ok(edited) = payload::splice(&document, &edits) {
+            let again = payload::decode(&format, edited.clone(), &Budget::default()).expect("still small");
+            if edits.is_empty() {
+                assert_eq!(edited, body);
+            }
+            // A form or an envelope that happens to be JSON may be emptied.
+            let is_json = matches!(format, PayloadFormat::Json | PayloadFormat::Otlp(OtlpEncoding::Json));
+            let was_json = is_json && serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+            assert!(!was_json || serde_json::from_slice::<IgnoredAny>(&edited).is_ok(), "no JSON any more");
+            assert!(again.fields().len() > 0);
+        }
+    }
+}
+
+/// Edits of the values that `choice` has a bit for.
+fn edits(document: &Document, choice: u64) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for (at, field) in document.fields().enumerate() {
+        let bits = choice >> (at % 61);
+        if bits & 1 == 0 {
+            continue;
+        }
+        let with = match bits >> 1 & 3 {
+            0 => Replacement::Null,
+            1 => Replacement::Remove,
+            _ => Replacement::Text("anon-0123.x_y".into()),
+        };
+        let (text, mut range) = document.plain(field.id()).unwrap_or((field.text(), field.span()));
+        // A part of a text, as a value rule names it.
+        let is_text = matches!(field.kind(), FieldKind::String | FieldKind::EscapedString);
+        if bits >> 3 & 1 == 1 && is_text && matches!(with, Replacement::Text(_)) {
+            range.start += range.len() / 3;
+        }
+        edits.push(Edit { text, range, node: field.id(), with });
+    }
+    edits
 }
 
 fn sentry(input: &[u8]) {
