@@ -23,6 +23,7 @@ pub mod model;
 pub mod audit;
 pub mod ca;
 pub mod claude;
+pub mod confine;
 pub mod destination;
 pub mod encoding;
 pub mod har;
