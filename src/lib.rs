@@ -21,6 +21,7 @@
 pub mod model;
 // Floor 1
 pub mod audit;
+pub mod bypass;
 pub mod ca;
 pub mod claude;
 pub mod confine;

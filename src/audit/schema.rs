@@ -101,7 +101,7 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
 }
 
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, WATCH];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
@@ -210,6 +210,11 @@ const BASELINE: &str = "
         first_time_ms  INTEGER NOT NULL,
         PRIMARY KEY (kind, name)
     ) WITHOUT ROWID, STRICT;
+";
+
+/// Whether connections around the proxy could have been seen in a run.
+const WATCH: &str = "
+    ALTER TABLE run ADD COLUMN watch TEXT;
 ";
 
 /// How long to wait for another process. Its transactions take milliseconds; two seconds mean that something

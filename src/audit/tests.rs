@@ -25,6 +25,7 @@ fn run_opening() -> RunOpening {
         version: "0.1.0".into(),
         policy_hash: "00".into(),
         rules_hash: "11".into(),
+        watch: None,
     }
 }
 

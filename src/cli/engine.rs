@@ -19,12 +19,14 @@ use crate::{
     config::{self, AuditSync, Roots, Settings},
     destination::{Catalogue, Events},
     inspect::{self, Inspector, Known},
-    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
+    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret, Watch},
     policy::Policy,
-    proxy::{Limits, Proxy, ProxyConfig, Services},
+    proxy::{Entrance, Limits, Proxy, ProxyConfig, Services},
     report::Summary,
     rules::{self, RuleSet, Source},
 };
+#[cfg(target_os = "linux")]
+use crate::{confine, proxy::Confinement};
 
 /// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
 const LEAF_CACHE_CAPACITY: usize = 512;
@@ -47,6 +49,8 @@ pub(super) struct Plan {
     pub(super) roots: RootCertStore,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
+    /// Whether connections around the proxy can be seen; `None` where there is no program of ours.
+    pub(super) watch: Option<Watch>,
 }
 
 /// A running proxy and its run in the store.
@@ -58,6 +62,9 @@ pub(super) struct Engine {
     data_dir: PathBuf,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    entrance: Entrance,
+    #[cfg(target_os = "linux")]
+    confinement: Option<Confinement>,
 }
 
 impl Engine {
@@ -97,6 +104,7 @@ impl Engine {
                 version: env!("CARGO_PKG_VERSION").into(),
                 policy_hash: inspector.policy().hash().into(),
                 rules_hash: inspector.rules().hash().into(),
+                watch: plan.watch,
             })
             .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
         let config = ProxyConfig {
@@ -114,6 +122,7 @@ impl Engine {
         };
         let proxy = Proxy::bind(config, services).await.map_err(|error| Failure(error.to_string()))?;
         let address = proxy.local_addr();
+        let entrance = proxy.entrance();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(proxy.serve(async {
             // An engine that was dropped stops the proxy as well.
@@ -127,6 +136,9 @@ impl Engine {
             data_dir: settings.data_dir.clone(),
             stop,
             serving,
+            entrance,
+            #[cfg(target_os = "linux")]
+            confinement: None,
         })
     }
 
@@ -135,11 +147,29 @@ impl Engine {
         self.run.id()
     }
 
+    /// Another way into the proxy than its port.
+    pub(super) fn entrance(&self) -> Entrance {
+        self.entrance.clone()
+    }
+
+    /// Serves what leaves a namespace, from now on until the end.
+    #[cfg(target_os = "linux")]
+    pub(super) fn confine(&mut self, devices: confine::Devices) -> Result<(), Failure> {
+        let confinement = Confinement::start(devices, self.entrance())
+            .map_err(|error| Failure::new("--confine: serving the namespace", error))?;
+        self.confinement = Some(confinement);
+        Ok(())
+    }
+
     /// Drains what is under way, closes the records, and says what happened.
     pub(super) async fn finish(self, exit_code: Option<i32>) -> Result<Summary, Failure> {
         let id = self.run.id();
         _ = self.stop.send(());
         self.serving.await.map_err(|error| Failure::new("the proxy ended badly", error))?;
+        #[cfg(target_os = "linux")]
+        if let Some(confinement) = self.confinement {
+            confinement.finish().await;
+        }
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;

@@ -46,6 +46,7 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             ca: Arc::new(ca),
             roots: engine::roots(settings, &config::system_roots())?,
             upstream,
+            watch: None,
         },
     )
     .await?;

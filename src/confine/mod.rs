@@ -19,7 +19,7 @@ mod testing;
 
 pub use dns::answer as answer_dns;
 #[cfg(target_os = "linux")]
-pub use launch::{ConfineError, Handover, LauncherArguments, Namespace, launch};
+pub use launch::{ConfineError, Devices, Handover, LauncherArguments, Namespace, launch};
 pub use names::Names;
 pub use plan::{AddressPlan, LARGEST_PACKET_BYTES};
 pub use router::{Attempt, Router, Target, Transport, Verdict};

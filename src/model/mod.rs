@@ -35,7 +35,7 @@ pub use id::{FlowId, IdError, RunId};
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
-    FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
+    FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential, Watch,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
 pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};

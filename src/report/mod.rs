@@ -7,6 +7,7 @@ pub mod json;
 mod scan;
 mod screen;
 mod show;
+mod stray;
 mod summary;
 pub mod table;
 #[cfg(test)]
@@ -17,5 +18,6 @@ mod words;
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
+pub use stray::Around;
 pub use summary::{Found, Summary, Told, Tunneled, Unread};
 pub use text::{View, sanitize};

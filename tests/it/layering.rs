@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["model"],
     &[
         "audit",
+        "bypass",
         "ca",
         "claude",
         "compliance",

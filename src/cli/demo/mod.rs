@@ -98,6 +98,7 @@ async fn demo(
             ca: Arc::new(ca),
             roots: trusted(&[&origin.certificate]),
             upstream: UpstreamProxies::default(),
+            watch: None,
         },
     )
     .await?;

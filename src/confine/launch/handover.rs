@@ -39,6 +39,12 @@ pub struct Handover {
 /// A furnished namespace. The program waits until [`Namespace::go`].
 #[derive(Debug)]
 pub struct Namespace {
+    socket: UnixStream,
+}
+
+/// What of a namespace is held outside of it.
+#[derive(Debug)]
+pub struct Devices {
     /// Every packet that the namespace sends out, and the way to send one in. Does not block.
     pub tun: OwnedFd,
     /// The proxy's own port on the namespace's loopback.
@@ -49,7 +55,6 @@ pub struct Namespace {
     pub turned_v6: Option<TcpListener>,
     /// Loopback ports of the machine, and where the namespace finds them.
     pub loopback: Vec<(u16, TcpListener)>,
-    socket: UnixStream,
 }
 
 /// What the launcher made besides the device.
@@ -91,7 +96,7 @@ impl Handover {
     ///
     /// # Errors
     /// The launcher says why it cannot build the namespace, or does not come.
-    pub fn meet(&self, pid: u32) -> Result<Namespace, ConfineError> {
+    pub fn meet(&self, pid: u32) -> Result<(Namespace, Devices), ConfineError> {
         let lost = || ConfineError::handover("the launcher ended without a word");
         let socket = self.accept(pid)?;
         expect_unshared(Note::receive(&socket).map_err(lost())?)?;
@@ -106,7 +111,7 @@ impl Handover {
         let mut descriptors = descriptors.into_iter();
         let missing = || ConfineError::Launcher("the launcher handed over too little".to_owned());
         let mut next = || descriptors.next().ok_or_else(missing);
-        let namespace = Namespace {
+        let devices = Devices {
             tun: next()?,
             proxy: next()?.into(),
             turned_v4: next()?.into(),
@@ -115,9 +120,8 @@ impl Handover {
                 .into_iter()
                 .map(|port| Ok((port, TcpListener::from(next()?))))
                 .collect::<Result<_, ConfineError>>()?,
-            socket,
         };
-        Ok(namespace)
+        Ok((Namespace { socket }, devices))
     }
 
     fn accept(&self, pid: u32) -> Result<UnixStream, ConfineError> {
@@ -152,7 +156,7 @@ impl Namespace {
     ///
     /// # Errors
     /// The program cannot be run.
-    pub fn go(&mut self, program: &str) -> Result<(), ConfineError> {
+    pub fn go(self, program: &str) -> Result<(), ConfineError> {
         Note::Go.send(&self.socket).map_err(ConfineError::handover("the launcher ended without a word"))?;
         match Note::receive(&self.socket) {
             // The socket closes as the launcher becomes the program.

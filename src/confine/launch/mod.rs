@@ -10,5 +10,5 @@ mod mounts;
 mod netlink;
 
 pub use error::ConfineError;
-pub use handover::{Handover, Namespace};
+pub use handover::{Devices, Handover, Namespace};
 pub use inside::{LauncherArguments, launch};
