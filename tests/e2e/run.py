@@ -27,6 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     _use_own_interpreter()
+    import confine
     import durability
     import identity
     import leaf
@@ -36,7 +37,7 @@ def main() -> int:
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay]
+    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay, confine]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:
