@@ -164,5 +164,6 @@ const MOST_PROCESSES: usize = 10_000;
 /// Sockets that are open at one time and go around us. Thousands of records say no more than one thousand.
 const MOST_REPORTED: usize = 1_000;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

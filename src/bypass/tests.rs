@@ -1,5 +1,6 @@
 use std::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -7,12 +8,28 @@ use std::{
 
 use super::*;
 
-/// A socket of this process that is connected to an address which is not loopback, without a byte leaving: UDP only
-/// remembers whom it is for.
-fn connected_udp() -> UdpSocket {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("192.0.2.7:443").or_else(|_| socket.connect("198.51.100.7:443")).unwrap();
-    socket
+/// A `/proc` of one process with one socket, of which the tables say what they are told.
+fn folder_of(process: u32, inode: u64, tcp: &str, udp: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join(process.to_string());
+    for name in ["fd", "net", "ns", &format!("task/{process}")] {
+        fs::create_dir_all(own.join(name)).unwrap();
+    }
+    let zeros = "0 ".repeat(18);
+    fs::write(own.join("stat"), format!("{process} (a (b) c) S {zeros}77 0")).unwrap();
+    fs::write(own.join("comm"), "a (b) c\n").unwrap();
+    fs::write(own.join(format!("task/{process}/children")), "").unwrap();
+    symlink(format!("socket:[{inode}]"), own.join("fd/3")).unwrap();
+    symlink("net:[1]", own.join("ns/net")).unwrap();
+    fs::write(own.join("net/tcp"), tcp).unwrap();
+    fs::write(own.join("net/udp"), udp).unwrap();
+    folder
+}
+
+fn line(remote: &str, inode: u64) -> String {
+    format!(
+        "   0: 0200120A:C350 {remote} 01 00000000:00000000 00:00000000 00000000  1000        0 {inode} 1 0\n"
+    )
 }
 
 fn own_sightings(watcher: &mut Watcher, port: u16) -> Vec<Sighting> {
@@ -20,24 +37,31 @@ fn own_sightings(watcher: &mut Watcher, port: u16) -> Vec<Sighting> {
 }
 
 #[test]
+#[cfg(target_endian = "little")]
 fn a_connection_to_another_machine_is_seen_once_with_its_program() {
-    // Where there is no route there is no way around either; then this cannot be shown, and `tests/e2e` shows it.
-    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
-    if probe.connect("192.0.2.7:443").is_err() {
-        eprintln!("not run: this machine has no route to any other");
-        return;
+    for (tcp, udp, transport) in [
+        (line("070200C0:01BB", 4711), String::new(), "TCP"),
+        (String::new(), line("070200C0:01BB", 4711), "UDP"),
+    ] {
+        let folder = folder_of(7, 4711, &tcp, &udp);
+        let mut watcher = Watcher::in_folder(7, folder.path());
+
+        let first = watcher.look();
+        let second = watcher.look();
+
+        let remote = "192.0.2.7:443".parse().unwrap();
+        assert_eq!(first, [Sighting { transport, remote, program: "a (b) c".to_owned(), process: 7 }]);
+        assert!(second.is_empty(), "{second:?}");
     }
-    let mut watcher = Watcher::new(std::process::id());
-    let socket = connected_udp();
+}
 
-    let first = own_sightings(&mut watcher, 443);
-    let second = own_sightings(&mut watcher, 443);
+#[test]
+#[cfg(target_endian = "little")]
+fn sockets_of_other_programs_listeners_and_mapped_loopback_are_no_way_around() {
+    let tcp = line("070200C0:01BB", 4712) + &line("00000000:0000", 4711);
+    let folder = folder_of(7, 4711, &tcp, &line("0100007F:0035", 4711));
 
-    let own = first.iter().find(|sighting| sighting.transport == "UDP").unwrap();
-    assert_eq!(own.process, std::process::id());
-    assert!(!own.program.is_empty());
-    assert_eq!(own.remote, socket.peer_addr().unwrap());
-    assert!(second.is_empty(), "{second:?}");
+    assert_eq!(Watcher::in_folder(7, folder.path()).look(), []);
 }
 
 #[test]

@@ -276,13 +276,17 @@ impl Router {
         now_ms: u64,
     ) -> Verdict {
         let is_own = Some(client.ip()) == self.listeners.of(client.ip()).map(|own| own.ip());
-        if !tcp.opens() || !is_own || is_peer(destination.ip()) {
+        if !tcp.opens() {
             return packet.reset().map_or(Verdict::Drop, Verdict::Answer);
         }
         let refused = |router: &Self| Verdict::Refused {
             attempt: router.attempt(packet, destination.port()),
             answer: packet.reset(),
         };
+        // A link-local address of the device, or one that a program made up.
+        if !is_own || is_peer(destination.ip()) {
+            return refused(self);
+        }
         // Data in a first packet (TCP Fast Open) is sent again by whoever gets no answer.
         if packet.bytes().len() > LARGEST_HELD_BYTES {
             return Verdict::Drop;

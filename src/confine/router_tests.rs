@@ -179,7 +179,7 @@ fn nobody_speaks_with_the_peer_address() {
 
     let verdict = router.route(&mut segment(address(CLIENT), address("198.18.0.3:80"), SYN, b""), 0);
 
-    assert!(matches!(verdict, Verdict::Answer(_)), "{verdict:?}");
+    assert!(matches!(verdict, Verdict::Refused { answer: Some(_), .. }), "{verdict:?}");
     assert_eq!(router.connection_of(address("198.18.0.3:80")), None);
 }
 
@@ -232,6 +232,15 @@ fn more_connections_than_allowed_are_refused_and_recorded() {
     assert_eq!((attempt.transport, attempt.authority.port()), (Transport::Tcp, 3));
     router.refuse(1);
     ask(&mut router, CLIENT, "203.0.113.7:4");
+}
+
+#[test]
+fn a_connection_from_an_address_that_is_not_the_namespaces_is_refused() {
+    for (from, to) in [("[fe80::1]:7", "[fe80::2]:80"), ("127.0.0.1:7", "203.0.113.7:80")] {
+        let verdict = router().route(&mut segment(address(from), address(to), SYN, b""), 0);
+
+        assert!(matches!(verdict, Verdict::Refused { answer: Some(_), .. }), "{verdict:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     os::fd::OwnedFd,
@@ -15,6 +16,7 @@ use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
     net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -58,6 +60,7 @@ impl Confinement {
             router: Mutex::new(Router::new(port_v4, port_v6.transpose()?, most)),
             tun,
             entrance,
+            permits: Arc::new(Semaphore::new(most)),
             waiting: Mutex::default(),
             attempts: Mutex::default(),
             began: Instant::now(),
@@ -68,16 +71,16 @@ impl Confinement {
         for listener in [Some(turned_v4), turned_v6].into_iter().flatten() {
             tasks.spawn(accept(listen(listener)?, Arc::clone(&shared), turned));
         }
-        tasks.spawn(accept(listen(proxy)?, Arc::clone(&shared), |shared, stream, _| {
+        tasks.spawn(accept(listen(proxy)?, Arc::clone(&shared), |shared, stream, _, permit| {
             let engine = Arc::clone(&shared.entrance.engine);
-            shared.entrance.serve(client::serve(engine, stream));
+            shared.serve(permit, client::serve(engine, stream));
         }));
         for (port, listener) in loopback {
             let own = listener.local_addr()?;
-            tasks.spawn(accept(listen(listener)?, Arc::clone(&shared), move |shared, stream, _| {
+            tasks.spawn(accept(listen(listener)?, Arc::clone(&shared), move |shared, stream, _, permit| {
                 let engine = Arc::clone(&shared.entrance.engine);
                 let there = SocketAddr::new(own.ip(), port);
-                shared.entrance.serve(async move { pass_to_loopback(&engine, stream, there).await });
+                shared.serve(permit, async move { pass_to_loopback(&engine, stream, there).await });
             }));
         }
         Ok(Self { shared, tasks })
@@ -87,7 +90,7 @@ impl Confinement {
     pub async fn finish(mut self) {
         self.tasks.shutdown().await;
         lock(&self.shared.attempts).close(|_| true);
-        lock(&self.shared.waiting).clear();
+        self.shared.abandon(Duration::ZERO);
     }
 }
 
@@ -95,6 +98,8 @@ struct Shared {
     router: Mutex<Router>,
     tun: AsyncFd<OwnedFd>,
     entrance: Entrance,
+    /// One for each connection that is served; more wait in the listen queue.
+    permits: Arc<Semaphore>,
     /// What was dialled for connections that are about to be accepted.
     waiting: Mutex<HashMap<u16, Waiting>>,
     attempts: Mutex<Attempts>,
@@ -163,6 +168,27 @@ impl Shared {
         }
     }
 
+    /// Serves a connection to its end.
+    fn serve(&self, permit: OwnedSemaphorePermit, job: impl Future<Output = ()> + Send + 'static) {
+        self.entrance.serve(async move {
+            job.await;
+            drop(permit);
+        });
+    }
+
+    /// Gives up what was dialled for a program that went away meanwhile. It reached out, so it is a record.
+    fn abandon(&self, patience: Duration) {
+        let engine = &self.entrance.engine;
+        let mut waiting = lock(&self.waiting);
+        for (_, given_up) in waiting.extract_if(|_, waiting| waiting.since.elapsed() >= patience) {
+            if let Ready::Tunnel { authority, start, .. } = given_up.what {
+                let error = "the program went away before it was connected".to_owned();
+                let reason = Some(NotInspected::NotIntercepted);
+                engine.record_failure(Some(&authority), start, reason, Outcome::ClientGone, error);
+            }
+        }
+    }
+
     fn note(&self, attempt: Attempt, bytes: usize) {
         lock(&self.attempts).note(attempt, bytes, &self.entrance.engine);
     }
@@ -195,7 +221,7 @@ async fn tidy(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         lock(&shared.router).expire(shared.now_ms());
-        lock(&shared.waiting).retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
+        shared.abandon(PATIENCE);
         lock(&shared.attempts).close(|kept| kept.last.elapsed() > QUIET_TIME);
     }
 }
@@ -203,13 +229,14 @@ async fn tidy(shared: Arc<Shared>) {
 async fn accept(
     listener: TcpListener,
     shared: Arc<Shared>,
-    serve: impl Fn(&Arc<Shared>, TcpStream, SocketAddr),
+    serve: impl Fn(&Arc<Shared>, TcpStream, SocketAddr, OwnedSemaphorePermit),
 ) {
     loop {
+        let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 prepare(&stream);
-                serve(&shared, stream, peer);
+                serve(&shared, stream, peer, permit);
             }
             Err(error) => {
                 warn!(%error, "cannot accept a confined connection");
@@ -240,18 +267,18 @@ async fn ask(shared: Arc<Shared>, connection: u16, authority: Authority) {
 }
 
 /// A connection that was turned around has arrived.
-fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
     let connection = lock(&shared.router).connection_of(peer);
     // A program may also dial the listener itself: that is nobody's connection.
     let Some(waiting) = connection.and_then(|number| lock(&shared.waiting).remove(&number)) else { return };
     let engine = Arc::clone(&shared.entrance.engine);
     let whole = |stream| Prefixed::new(Bytes::new(), stream);
     match waiting.what {
-        Ready::Dns => shared.entrance.serve(answer_dns(Arc::clone(shared), stream)),
+        Ready::Dns => shared.serve(permit, answer_dns(Arc::clone(shared), stream)),
         Ready::Intercept { authority, dialled, start } => {
-            shared.entrance.serve(intercept::intercept(engine, authority, dialled, start, whole(stream)));
+            shared.serve(permit, intercept::intercept(engine, authority, dialled, start, whole(stream)));
         }
-        Ready::Tunnel { authority, upstream, start } => shared.entrance.serve(async move {
+        Ready::Tunnel { authority, upstream, start } => shared.serve(permit, async move {
             if let Some(named) = intercepted_name(&engine, &authority, &stream).await {
                 debug!(%authority, %named, "an address literal is spoken to by name");
                 drop(upstream);

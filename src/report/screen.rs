@@ -77,7 +77,7 @@ impl Page<'_> {
             [] => {}
             runs => parts.push(text::count(runs.len() as u64, "run")),
         }
-        parts.push(text::count(summary.flows() - tunnels(summary), "request"));
+        parts.push(text::count(summary.flows() - tunnels(summary) - summary.strays(), "request"));
         if tunnels(summary) > 0 {
             parts.push(text::count(tunnels(summary), "tunnel"));
         }

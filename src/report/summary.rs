@@ -231,6 +231,11 @@ impl Summary {
         unread
     }
 
+    /// How many of the flows did not come by us: connections that went around, attempts that were kept in.
+    pub fn strays(&self) -> u64 {
+        self.stray.records()
+    }
+
     /// To whom connections went around us.
     pub fn went_around(&self) -> impl ExactSizeIterator<Item = (&str, &Around)> {
         self.stray.went_around()

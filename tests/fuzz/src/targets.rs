@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     document::{check, small_budget},
+    packets::packets,
     request::{inspect, parse, request},
 };
 
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("otlp-grpc", otlp_grpc),
     ("otlp-json", |input| decode(PayloadFormat::Otlp(OtlpEncoding::Json), input)),
     ("otlp-protobuf", otlp_protobuf),
+    ("packets", packets),
     ("sentry", sentry),
     ("statsig", |input| decode(PayloadFormat::Statsig, input)),
 ];
