@@ -5,6 +5,9 @@
 //! does not decide what may be kept; masking is done before a record gets here.
 
 mod baseline;
+mod chain;
+#[cfg(test)]
+mod chain_tests;
 mod error;
 mod files;
 mod packed;
@@ -12,13 +15,18 @@ mod reader;
 mod rows;
 mod schema;
 mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod told;
+mod verify;
 mod writer;
 
 pub use baseline::Baseline;
+pub use chain::{ChainHash, ChainHead, NoChainHash};
 pub use error::AuditError;
 pub use files::existing_key;
 pub use reader::{Filter, Order, Reader};
 pub use store::{Options, RunWriter, Store, Sync};
+pub use verify::{FAULTS, Fault, FaultKind, Verification};
 pub use writer::{AuditWriter, OpenFlow};

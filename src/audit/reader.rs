@@ -88,6 +88,10 @@ impl Reader {
             .ok_or_else(|| AuditError::NoStore(folder.display().to_string()))
     }
 
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Every run, oldest first.
     ///
     /// # Errors

@@ -3,16 +3,24 @@
 
 mod args;
 mod ca;
+mod check;
 mod demo;
+mod diff;
+mod doctor;
 mod engine;
 mod exit;
+mod live;
 mod log;
 mod output;
+mod policy;
 mod proxy;
+mod report;
 mod rules;
 mod run;
 mod scan;
 mod show;
+mod told;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let settings = |global: &Global| settings(global, &environment);
     match cli.command {
         Command::Ca(command) => ca::execute(&command, &settings(&cli.global)?),
+        Command::Check(command) => check::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "plainsight", &mut std::io::stdout());
             Ok(Exit::Success)
@@ -58,6 +67,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(target_os = "linux")]
         // Before anything starts a thread: a process that has several cannot enter a user namespace.
         Command::Launcher(command) => Ok(Exit::Child(run::launch(command))),
+        Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());
@@ -65,10 +76,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::new("writing the manual page", error))?;
             Ok(Exit::Success)
         }
+        Command::Policy(command) => policy::execute(&command, &settings(&cli.global)?),
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
+        Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
-        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         args::Proxy,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
+        told,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -41,12 +42,15 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             mode: "proxy",
             program: None,
             listen,
+            holds_notices: false,
             credential: None,
             intercepted: settings.intercept.clone(),
             ca: Arc::new(ca),
             roots: engine::roots(settings, &config::system_roots())?,
+            known: engine::known(environment, environment.variables()),
             upstream,
             watch: None,
+            told: told::assumed(&command.assume, &command.assume_settings, None)?,
         },
     )
     .await?;
@@ -54,7 +58,11 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
     let signal = stop_signal().await?;
     tracing::info!(signal, "draining");
     tokio::select! {
-        summary = engine.finish(None) => { summary?; }
+        summary = engine.finish(None) => {
+            if let Some(head) = summary?.head() {
+                eprintln!("sealed: {head}");
+            }
+        }
         signal = stop_signal() => {
             signal?;
             return Err(Failure("ended before everything was drained".to_owned()));

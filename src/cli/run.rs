@@ -4,7 +4,7 @@ mod confined;
 mod watch;
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -13,12 +13,10 @@ use std::{
 
 use crate::{
     ca::{CertificateAuthority, Scope},
-    claude::{
-        ChildEnvironment, ChildInputs, ClientSettings, Environment, Platform, SettingsPlaces,
-        UpstreamProxies, otlp_endpoints,
-    },
+    claude::{ChildEnvironment, ChildInputs, ClientSettings, Environment, UpstreamProxies, otlp_endpoints},
     cli::{
         args::Run,
+        check,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
@@ -26,6 +24,7 @@ use crate::{
             child::{Running, Starting, exit_code},
             watch::Lookout,
         },
+        told::{self, Told},
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -54,7 +53,7 @@ async fn run(
     environment: &Env,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let program = command.program.first().expect("clap requires a program");
+    let (program, arguments) = command.program.split_first().expect("clap requires a program");
     let watch = match command.confine {
         true if cfg!(target_os = "linux") => Watch::Confined,
         true => {
@@ -66,9 +65,18 @@ async fn run(
     };
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
-    let client_settings = client_settings(environment);
-    let intercepted =
-        intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
+    if let Some(options) = command.check.then_some(&command.options) {
+        // A mistake is known before the session, not after it.
+        check::checks(options)?;
+    }
+    let told = Told::read(environment, arguments);
+    for problem in &told.problems {
+        eprintln!("plainsight: {problem}");
+    }
+    let client_settings = told.settings();
+    let variables = ClientSettings::overlay(&client_settings, environment.variables());
+    let intercepted = intercepted(settings, &variables);
+    let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -84,12 +92,16 @@ async fn run(
             mode: "run",
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            // The child draws on the terminal.
+            holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
+            known,
             upstream,
             watch: Some(watch),
+            told: None,
         },
     )
     .await?;
@@ -121,6 +133,9 @@ async fn run(
         );
     }
 
+    let version = told::version_of_program(environment, program, arguments);
+    engine.record_told(&told.effective(environment.variables(), version, Some(&child_environment))?)?;
+
     let running = start(command, &mut engine, folder.path(), &child_environment).await;
     let lookout = match (&running, watch) {
         (Ok(running), Watch::Watched) => Lookout::start(running.id(), engine.entrance()),
@@ -138,6 +153,7 @@ async fn run(
     }
     drop(folder);
     let code = status.as_ref().ok().map(exit_code);
+    let run = engine.run();
     let summary = engine.finish(code.map(i32::from)).await?.with_watch(Some(watch));
     let status = status?;
     if let Some((path, file)) = json {
@@ -147,7 +163,13 @@ async fn run(
     if !command.quiet {
         eprint!("{}", report::screen(&summary, &terminal.view_of_stderr()));
     }
-    Ok(Exit::Child(exit_code(&status)))
+    let code = exit_code(&status);
+    if !command.check {
+        return Ok(Exit::Child(code));
+    }
+    let verdict = check::of_run(run, settings, &command.options, terminal)?;
+    // What failed first is what to look at first.
+    Ok(if code == 0 { verdict } else { Exit::Child(code) })
 }
 
 /// Starts the program: directly, or in a namespace of its own.
@@ -172,20 +194,6 @@ fn create_json(path: &Path) -> Result<(&Path, fs::File), Failure> {
     let file =
         fs::File::create(path).map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
     Ok((path, file))
-}
-
-/// What the client's own settings files say, as far as they can be read.
-fn client_settings(environment: &Env) -> Vec<ClientSettings> {
-    let platform = Platform::current();
-    let paths = config::Paths::new(environment, platform);
-    let (Some(client_folder), Ok(project)) = (paths.client_folder, std::env::current_dir()) else {
-        return Vec::new();
-    };
-    let places = SettingsPlaces { platform, client_folder: &client_folder, project: &project };
-    ClientSettings::read_all(&places, |path| fs::read_to_string(path)).unwrap_or_else(|error| {
-        eprintln!("plainsight: {error}; its `env` is not taken into account");
-        Vec::new()
-    })
 }
 
 /// The hosts to decrypt besides the catalogue's: what was asked for, and the collectors that the child is told of.

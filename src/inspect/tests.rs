@@ -238,7 +238,7 @@ fn cleartext_to_a_third_party_is_not_looked_at_unless_it_was_asked_for() {
 
     let destination = inspector.classify(&request.head);
     let opening = inspector.observe(request.id, &request.head, &destination, TIME_MS, None);
-    inspector.intercepted.push(AuthorityPattern::parse("mcp.example.com").unwrap());
+    inspector.intercepted = [AuthorityPattern::parse("mcp.example.com").unwrap()].into();
 
     assert!(!destination.inspected);
     assert_eq!(opening.not_inspected, Some(NotInspected::NotIntercepted));

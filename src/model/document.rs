@@ -380,6 +380,12 @@ impl Document {
         Some((TextId(place.parent), parent.start as usize..parent.end as usize))
     }
 
+    /// How the part of `text` around `at` was made of the parent text: the parent, and the map; `None` for the body.
+    pub fn way_back(&self, text: TextId, at: usize) -> Option<(TextId, &SpanMap)> {
+        let map = self.segment_at(text, at as u32)?.map.as_ref()?;
+        Some((TextId(self.texts[text.index()].parent), map))
+    }
+
     /// The smallest range of the body that encodes `range` of `text`.
     pub fn body_span(&self, text: TextId, range: Range<usize>) -> Range<usize> {
         let (mut text, mut range) = (text, range);

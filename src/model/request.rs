@@ -64,6 +64,19 @@ impl RequestHead {
     }
 }
 
+/// A request as it is to leave, where that differs from how it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewrittenRequest {
+    /// Path and query.
+    pub target: String,
+    /// Header fields, in their order; the length is still the old one.
+    pub headers: HeaderMap,
+    /// The body with its content coding on; `None` where it stays as it is.
+    pub body: Option<Bytes>,
+    /// Trailer fields.
+    pub trailers: Option<HeaderMap>,
+}
+
 /// What was kept of a request's body, in its transport form.
 #[derive(Clone, Debug)]
 pub enum CapturedBody {

@@ -22,6 +22,7 @@ mod headers;
 mod intercept;
 mod io;
 mod listener;
+mod live;
 mod respond;
 mod rooms;
 mod services;
@@ -35,7 +36,7 @@ pub use config::{Limits, ProxyConfig};
 pub use confine::Confinement;
 pub use error::BindError;
 pub use listener::{Entrance, Proxy};
+pub use live::LiveInspector;
 pub use services::{
-    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
-    Services,
+    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Services,
 };

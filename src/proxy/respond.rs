@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
+use crate::{
+    model::LocalAnswer,
+    proxy::{body::ResponseBody, error::UpstreamError},
+};
 
 /// A short text for the person who reads the client's log.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
@@ -19,6 +22,11 @@ pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> 
 /// The other side failed.
 pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
     text(error.status(), &error.to_string())
+}
+
+/// Policy lets nothing through unread.
+pub(crate) fn kept_here(row: &str) -> Response<ResponseBody> {
+    text(StatusCode::FORBIDDEN, &format!("kept here by the policy, row `{row}`"))
 }
 
 /// The client must say who it is.
@@ -41,10 +49,10 @@ pub(crate) fn not_a_site() -> Response<ResponseBody> {
 }
 
 /// An answer in place of the destination's.
-pub(crate) fn refusal(refusal: Refusal) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::local(refusal.body, refusal.trailers));
-    *response.status_mut() = refusal.status;
-    *response.headers_mut() = refusal.headers;
+pub(crate) fn local(answer: LocalAnswer) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::local(answer.body, answer.trailers));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
 }
 

@@ -3,6 +3,10 @@
 //! Pure: no file, no terminal, no clock. Whoever prints decides on width and colour. What came from the network is
 //! hostile to a terminal until it went through [`sanitize`], which is the only place that knows how.
 
+pub mod check;
+pub mod doctor;
+mod dossier;
+pub mod drift;
 pub mod json;
 mod scan;
 mod screen;
@@ -15,6 +19,7 @@ mod testing;
 mod text;
 mod words;
 
+pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;

@@ -27,17 +27,19 @@ def main() -> int:
     arguments = parser.parse_args()
 
     _use_own_interpreter()
+    import compliance
     import confine
     import durability
     import identity
     import leaf
     import otlp
+    import policy
     import product_tests
     import real_client
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay, confine]
+    files = [real_client, product_tests, compliance, leaf, identity, durability, sdk, otlp, replay, policy, confine]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:

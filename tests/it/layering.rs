@@ -20,6 +20,7 @@ const FLOORS: &[&[&str]] = &[
         "har",
         "payload",
         "policy",
+        "redaction",
         "rules",
     ],
     &["inspect", "report"],

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::panic, clippy::unwrap_used)]
 
 mod bombs;
+mod captures;
 mod layering;
 mod proxy_basics;
 mod proxy_bytes;

@@ -6,63 +6,12 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::Stdio,
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// The program with a data folder in which nothing was ever recorded.
-struct Product {
-    folder: TempDir,
-}
-
-impl Product {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plainsight"));
-        command.env_clear().env("HOME", self.folder.path()).stdin(Stdio::null());
-        command.arg("--data-dir").arg(self.path("data")).args(arguments);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn scan_json(&self, file: &Path) -> Vec<Value> {
-        let output = self.run(&["scan", "--json", file.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        objects(&output)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn objects(output: &Output) -> Vec<Value> {
-    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn rules_and_paths(object: &Value) -> Vec<(&str, &str)> {
-    let findings = object["findings"].as_array().unwrap();
-    findings.iter().map(|one| (one["rule"].as_str().unwrap(), one["path"].as_str().unwrap())).collect()
-}
+use crate::support::product::{Product, differences, objects, rules_and_paths, text};
 
 fn recordings() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recordings")
@@ -302,19 +251,8 @@ fn recordings_give_the_findings_that_they_gave() {
     }
     let expected = fs::read_to_string(&snapshot).unwrap_or_default();
 
-    let differences: Vec<String> = diff(&expected, &found);
+    let differences = differences(&expected, &found);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-}
-
-fn diff(expected: &str, found: &str) -> Vec<String> {
-    let (before, after): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
-    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
-    let come = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
-    let mut differences: Vec<String> = gone.chain(come).collect();
-    if differences.is_empty() && before != after {
-        differences.push("the same lines, in another order or number".to_owned());
-    }
-    differences
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod certificates;
 mod client;
 mod fakes;
 mod origin;
+pub mod product;
 mod proxy;
 
 pub use certificates::TestCa;
