@@ -266,7 +266,7 @@ fn records_from_before_the_chain_are_taken_in_and_said_to_be() {
     sample(folder.path());
     let (copied, connection) = copy(folder.path());
     connection
-        .execute_batch("DROP TABLE chain; DROP TABLE run_told; ALTER TABLE run DROP COLUMN head; PRAGMA user_version = 4")
+        .execute_batch("DROP TABLE chain; DROP TABLE run_told; ALTER TABLE run DROP COLUMN watch; ALTER TABLE run DROP COLUMN head; PRAGMA user_version = 4")
         .unwrap();
     drop(connection);
     Store::open(copied.path(), Options::default()).unwrap();
