@@ -22,9 +22,11 @@
 pub mod model;
 // Floor 1
 pub mod audit;
+pub mod bypass;
 pub mod ca;
 pub mod claude;
 pub mod compliance;
+pub mod confine;
 pub mod destination;
 pub mod encoding;
 pub mod har;

@@ -88,6 +88,7 @@ mod tests {
             version: "1".into(),
             policy_hash: "".into(),
             rules_hash: "".into(),
+            watch: None,
         };
         store.begin_run(&opening).unwrap().id()
     }

@@ -417,6 +417,8 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord, AuditError> {
             version: row.get(4)?,
             policy_hash: row.get(5)?,
             rules_hash: row.get(6)?,
+            // A word of a later version is none that we could tell apart.
+            watch: row.get::<_, Option<String>>(9)?.and_then(|word| word.parse().ok()),
         },
         closing: ended_ms.map(|time_ms| RunClosing { time_ms, exit_code }),
     })
@@ -426,9 +428,9 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord, AuditError> {
 const PLACE_COLUMN: usize = 18;
 
 const SELECT_RUNS: &str = "SELECT id, time_ms, mode, program, version, policy_hash, rules_hash, ended_ms, \
-    exit_code FROM run ORDER BY id";
+    exit_code, watch FROM run ORDER BY id";
 const SELECT_RUN: &str = "SELECT id, time_ms, mode, program, version, policy_hash, rules_hash, ended_ms, \
-    exit_code FROM run WHERE id = ?1";
+    exit_code, watch FROM run WHERE id = ?1";
 const SELECT_TERM: &str = "SELECT id FROM term WHERE kind = ?1 AND name = ?2";
 const SELECT_PLACES: &str = "SELECT id FROM place WHERE instr(lower(authority || path), lower(?1)) > 0";
 const SELECT_TERM_SETS: &str = "SELECT one.term_set FROM term_set_member AS one CROSS JOIN term_set_member AS other \

@@ -12,7 +12,7 @@ use crate::{
         files, schema, stored,
         writer::{self, Queue},
     },
-    model::{FingerprintKey, RunClosing, RunId, RunOpening},
+    model::{FingerprintKey, RunClosing, RunId, RunOpening, Watch},
 };
 
 /// How durable a commit is.
@@ -85,15 +85,16 @@ impl Store {
         let mut connection = schema::open_for_writing(&self.database, self.options.sync)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute(
-            "INSERT INTO run (time_ms, mode, program, version, policy_hash, rules_hash) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO run (time_ms, mode, program, version, policy_hash, rules_hash, watch) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 opening.time_ms,
                 opening.mode,
                 opening.program,
                 opening.version,
                 opening.policy_hash,
-                opening.rules_hash
+                opening.rules_hash,
+                opening.watch.map(Watch::as_str)
             ],
         )?;
         let row = transaction.last_insert_rowid();

@@ -16,7 +16,7 @@ use crate::{
     model::{
         Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding,
         FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, Outcome, RuleId,
-        RunClosing, RunOpening, Severity,
+        RunClosing, RunOpening, Severity, Watch,
     },
 };
 
@@ -28,6 +28,7 @@ pub(super) fn run_opening() -> RunOpening {
         version: "0.1.0".into(),
         policy_hash: "00".into(),
         rules_hash: "11".into(),
+        watch: Some(Watch::Watched),
     }
 }
 
@@ -159,6 +160,7 @@ fn a_flow_comes_back_as_it_was_written() {
     assert_eq!(found_closing, serde_json::to_value(closed).unwrap());
     let run = reader.run(run_id).unwrap().unwrap();
     assert_eq!(run.opening.program.as_deref(), Some("claude"));
+    assert_eq!(run.opening.watch, Some(Watch::Watched));
     assert_eq!(run.closing.unwrap().exit_code, Some(0));
     assert_eq!(reader.runs().unwrap().len(), 1);
 }

@@ -68,6 +68,7 @@ mod tests {
             version: "0".into(),
             policy_hash: "p".into(),
             rules_hash: "r".into(),
+            watch: None,
         };
         let run = store.begin_run(&opening).unwrap();
         let id = run.id();

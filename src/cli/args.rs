@@ -99,6 +99,10 @@ pub enum Command {
     },
     /// Print the manual page in roff
     Man,
+    /// What `run --confine` starts inside
+    #[cfg(target_os = "linux")]
+    #[command(name = "__confine", hide = true)]
+    Launcher(Launcher),
 }
 
 /// Run a program behind the proxy, and say at the end who was told what.
@@ -116,6 +120,12 @@ pub struct Run {
     /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Leave the program no other way out than plainsight, whatever it does with proxy variables (Linux)
+    #[arg(long)]
+    pub confine: bool,
+    /// Let the confined program reach this port on the machine's loopback (repeatable)
+    #[arg(long, value_name = "PORT", requires = "confine")]
+    pub confine_loopback: Vec<u16>,
     /// Check at the end what was promised against what was sent; ends with that, if the program itself succeeded
     #[arg(long)]
     pub check: bool,
@@ -123,6 +133,21 @@ pub struct Run {
     pub options: CheckOptions,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
+    pub program: Vec<OsString>,
+}
+
+/// What `run --confine` starts inside.
+#[cfg(target_os = "linux")]
+#[derive(Args, Debug)]
+pub struct Launcher {
+    /// The private folder of the run
+    pub folder: PathBuf,
+    /// The proxy's port
+    pub proxy_port: u16,
+    /// Loopback ports, with commas between them; may be empty
+    pub loopback_ports: String,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
     pub program: Vec<OsString>,
 }
 

@@ -26,13 +26,15 @@ use crate::{
     inspect::{self, Inspector, Known},
     model::{
         AuthorityPattern, DestinationKind, EffectiveSwitches, PatternReach, RunClosing, RunId, RunOpening,
-        Secret, nearest,
+        Secret, Watch, nearest,
     },
     policy::{Names, PROFILES, Policy},
-    proxy::{Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
+    proxy::{Entrance, Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
     report::Summary,
     rules::{self, KnownValue, RuleSet, Source},
 };
+#[cfg(target_os = "linux")]
+use crate::{confine, proxy::Confinement};
 
 /// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
 const LEAF_CACHE_CAPACITY: usize = 512;
@@ -59,6 +61,8 @@ pub(super) struct Plan {
     pub(super) known: Vec<KnownValue>,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
+    /// Whether connections around the proxy can be seen; `None` where there is no program of ours.
+    pub(super) watch: Option<Watch>,
     /// What the audited client was told, if it is known.
     pub(super) told: Option<EffectiveSwitches>,
 }
@@ -73,6 +77,9 @@ pub(super) struct Engine {
     data_dir: PathBuf,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    entrance: Entrance,
+    #[cfg(target_os = "linux")]
+    confinement: Option<Confinement>,
 }
 
 impl Engine {
@@ -116,6 +123,7 @@ impl Engine {
                 version: env!("CARGO_PKG_VERSION").into(),
                 policy_hash: inspector.policy().hash().into(),
                 rules_hash: inspector.rules().hash().into(),
+                watch: plan.watch,
             })
             .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
         if let Some(told) = &plan.told {
@@ -139,6 +147,7 @@ impl Engine {
         };
         let proxy = Proxy::bind(config, services).await.map_err(|error| Failure(error.to_string()))?;
         let address = proxy.local_addr();
+        let entrance = proxy.entrance();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(proxy.serve(async {
             // An engine that was dropped stops the proxy as well.
@@ -160,12 +169,29 @@ impl Engine {
             data_dir: settings.data_dir.clone(),
             stop,
             serving,
+            entrance,
+            #[cfg(target_os = "linux")]
+            confinement: None,
         })
     }
 
     /// The run's number.
     pub(super) fn run(&self) -> RunId {
         self.run.id()
+    }
+
+    /// Another way into the proxy than its port.
+    pub(super) fn entrance(&self) -> Entrance {
+        self.entrance.clone()
+    }
+
+    /// Serves what leaves a namespace, from now on until the end.
+    #[cfg(target_os = "linux")]
+    pub(super) fn confine(&mut self, devices: confine::Devices) -> Result<(), Failure> {
+        let confinement = Confinement::start(devices, self.entrance())
+            .map_err(|error| Failure::new("--confine: serving the namespace", error))?;
+        self.confinement = Some(confinement);
+        Ok(())
     }
 
     /// Keeps what the audited client was told with the run.
@@ -181,6 +207,10 @@ impl Engine {
         self.watching.end();
         _ = self.stop.send(());
         self.serving.await.map_err(|_| Failure("the proxy ended badly; this is a bug".to_owned()))?;
+        #[cfg(target_os = "linux")]
+        if let Some(confinement) = self.confinement {
+            confinement.finish().await;
+        }
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;

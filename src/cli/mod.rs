@@ -66,6 +66,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(command) => {
             demo::execute(&command, settings(&cli.global)?, cli.global.data_dir.as_deref(), &terminal)
         }
+        #[cfg(target_os = "linux")]
+        // Before anything starts a thread: a process that has several cannot enter a user namespace.
+        Command::Launcher(command) => Ok(Exit::Child(run::launch(command))),
         Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),

@@ -49,6 +49,7 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             roots: engine::roots(settings, &config::system_roots())?,
             known: engine::known(environment, environment.variables()),
             upstream,
+            watch: None,
             told: told::assumed(&command.assume, &command.assume_settings, None)?,
         },
     )

@@ -1,14 +1,15 @@
+mod child;
+#[cfg(target_os = "linux")]
+mod confined;
+mod watch;
+
 use std::{
-    ffi::OsString,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::ExitStatus,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-
-use tokio::process::{Child, Command};
 
 use crate::{
     ca::{CertificateAuthority, Scope},
@@ -19,13 +20,20 @@ use crate::{
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
+        run::{
+            child::{Running, Starting, exit_code},
+            watch::Lookout,
+        },
         told::{self, Told},
     },
     config::{self, Env, Settings},
     destination::Catalogue,
-    model::{AuthorityPattern, Secret},
+    model::{AuthorityPattern, Secret, Watch},
     report,
 };
+
+#[cfg(target_os = "linux")]
+pub(super) use confined::launch;
 
 /// How long the CA of a run is valid: longer than any session, shorter than a forgotten file is dangerous.
 const CA_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -46,6 +54,15 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let (program, arguments) = command.program.split_first().expect("clap requires a program");
+    let watch = match command.confine {
+        true if cfg!(target_os = "linux") => Watch::Confined,
+        true => {
+            return Err(Failure(
+                "--confine needs Linux; without it the proxy variables are all there is".to_owned(),
+            ));
+        }
+        false => watch::possible(),
+    };
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
     if let Some(options) = command.check.then_some(&command.options) {
@@ -69,7 +86,7 @@ async fn run(
     let token = engine::random_token()?;
     let upstream = UpstreamProxies::from_environment(environment.variables())
         .map_err(|error| Failure::new("the proxy that is set already", error))?;
-    let engine = Engine::start(
+    let mut engine = Engine::start(
         settings,
         Plan {
             mode: "run",
@@ -83,6 +100,7 @@ async fn run(
             roots: engine::roots(settings, &system_roots)?,
             known,
             upstream,
+            watch: Some(watch),
             told: None,
         },
     )
@@ -118,12 +136,26 @@ async fn run(
     let version = told::version_of_program(environment, program, arguments);
     engine.record_told(&told.effective(environment.variables(), version, Some(&child_environment))?)?;
 
-    let status = run_child(program, arguments, &child_environment).await;
+    let running = start(command, &mut engine, folder.path(), &child_environment).await;
+    let lookout = match (&running, watch) {
+        (Ok(running), Watch::Watched) => Lookout::start(running.id(), engine.entrance()),
+        _ => None,
+    };
+    let status = match running {
+        Ok(running) => running
+            .wait()
+            .await
+            .map_err(|error| Failure(format!("{} cannot be run: {error}", program.display()))),
+        Err(failure) => Err(failure),
+    };
+    if let Some(lookout) = lookout {
+        lookout.finish().await;
+    }
     drop(folder);
     let code = status.as_ref().ok().map(exit_code);
     let run = engine.run();
-    let summary = engine.finish(code.map(i32::from)).await?;
-    let status = status.map_err(|error| Failure(format!("{} cannot be run: {error}", program.display())))?;
+    let summary = engine.finish(code.map(i32::from)).await?.with_watch(Some(watch));
+    let status = status?;
     if let Some((path, file)) = json {
         serde_json::to_writer_pretty(&file, &summary.to_json())
             .map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
@@ -140,6 +172,24 @@ async fn run(
     Ok(if code == 0 { verdict } else { Exit::Child(code) })
 }
 
+/// Starts the program: directly, or in a namespace of its own.
+async fn start(
+    command: &Run,
+    engine: &mut Engine,
+    folder: &Path,
+    environment: &ChildEnvironment,
+) -> Result<Running, Failure> {
+    let starting = Starting::new()?;
+    #[cfg(target_os = "linux")]
+    if command.confine {
+        return confined::start(command, starting, engine, folder, environment).await;
+    }
+    let _ = (engine, folder);
+    starting
+        .start(&command.program, environment)
+        .map_err(|error| Failure(format!("{} cannot be run: {error}", command.program[0].display())))
+}
+
 fn create_json(path: &Path) -> Result<(&Path, fs::File), Failure> {
     let file =
         fs::File::create(path).map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
@@ -154,96 +204,4 @@ fn intercepted(settings: &Settings, environment: &Environment) -> Vec<AuthorityP
     }
     let endpoints = otlp.endpoints.iter().map(|endpoint| AuthorityPattern::exactly(&endpoint.authority));
     settings.intercept.iter().cloned().chain(endpoints).collect()
-}
-
-/// Runs the child in the foreground until it ends. Signals that a terminal sends to the whole group are left to the
-/// child; those that reach only us are passed on.
-async fn run_child(
-    program: &OsString,
-    arguments: &[OsString],
-    environment: &ChildEnvironment,
-) -> io::Result<ExitStatus> {
-    let mut signals = Signals::new()?;
-    let mut child = Command::new(program).args(arguments).envs(environment.changes()).spawn()?;
-    loop {
-        tokio::select! {
-            status = child.wait() => return status,
-            signal = signals.next() => signals.pass_on(signal, &child),
-        }
-    }
-}
-
-/// The child's code as a shell would give it: 128 and the signal's number when a signal ended it.
-fn exit_code(status: &ExitStatus) -> u8 {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(status) {
-        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
-    }
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-#[cfg(unix)]
-struct Signals {
-    hangup: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> rustix::process::Signal {
-        use rustix::process::Signal;
-        tokio::select! {
-            _ = self.hangup.recv() => Signal::HUP,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.terminate.recv() => Signal::TERM,
-        }
-    }
-
-    fn pass_on(&self, signal: rustix::process::Signal, child: &Child) {
-        use rustix::process::{Pid, Signal, kill_process};
-        // A terminal's Ctrl-C and Ctrl-\ go to the whole foreground group: the child has its own copy.
-        let from_terminal =
-            matches!(signal, Signal::INT | Signal::QUIT) && io::IsTerminal::is_terminal(&io::stdin());
-        if from_terminal {
-            return;
-        }
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(pid) = pid
-            && let Err(error) = kill_process(pid, signal)
-        {
-            tracing::debug!(%error, "a signal could not be passed on");
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        // The console sends Ctrl-C to the child as well; it is enough not to die of it.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    fn pass_on(&self, (): (), _child: &Child) {}
 }

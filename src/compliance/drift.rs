@@ -37,7 +37,7 @@ impl Profile {
     /// Adds a flow with its fields. `events` are the fields whose values are names of events.
     pub fn add(&mut self, flow: &FlowRecord, events: &[PathPattern]) {
         let opening = &flow.opening;
-        if opening.kind == FlowKind::Tunnel {
+        if opening.kind != FlowKind::Request {
             self.insert(Change::Host, "", &opening.authority);
             return;
         }

@@ -241,6 +241,15 @@ impl Watch<'_> {
         missing.extend(
             self.told.bypasses.iter().map(|bypass| Missing::new(MissingKind::Bypass, bypass.clone())),
         );
+        missing.extend(self.observation.went_around().map(|flow| {
+            let opening = &flow.opening;
+            let program = opening.user_agent.as_deref().unwrap_or("a program");
+            let id = self.observation.reference(flow);
+            Missing::new(
+                MissingKind::Bypass,
+                format!("{program} went around plainsight to {} ({id})", opening.authority),
+            )
+        }));
         missing
     }
 

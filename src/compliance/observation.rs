@@ -6,8 +6,8 @@ use crate::{
     compliance::{Coverage, Evidence, ProviderHosts, UnreadHost},
     model::{
         Authority, AuthorityPattern, CapturedField, ClientVersion, DestinationId, DestinationKind,
-        EffectiveSwitches, FlowKind, FlowRecord, NotInspected, Outcome, ParseWordError, PatternReach,
-        Provider, RunId,
+        EffectiveSwitches, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, ParseWordError,
+        PatternReach, Provider, RunId,
     },
 };
 
@@ -143,6 +143,14 @@ impl Observation {
         self.flows.iter().filter(is_conversation).count() as u64
     }
 
+    /// Connections that went around us. Not a question to a DNS server: it names a host, and sends nothing to it.
+    pub(super) fn went_around(&self) -> impl Iterator<Item = &FlowRecord> {
+        let is_question =
+            |opening: &FlowOpening| &*opening.method == "UDP" && opening.authority.ends_with(":53");
+        let bypasses = self.flows.iter().filter(|flow| flow.opening.kind == FlowKind::Bypass);
+        bypasses.filter(move |flow| !is_question(&flow.opening)).take(MOST_BYPASSES)
+    }
+
     /// Connections that were not decrypted, each with those for whom it may have been.
     pub(super) fn undecrypted<'f>(
         &'f self,
@@ -173,6 +181,8 @@ impl Observation {
         let opening = &flow.opening;
         let host = opening.authority.strip_suffix(":443").unwrap_or(&opening.authority);
         let outcome = match (flow.closing.as_ref().map(|closing| closing.outcome), opening.kind) {
+            (_, FlowKind::Attempt) => ", not let out",
+            (_, FlowKind::Bypass) => ", around plainsight",
             (_, FlowKind::Tunnel) => ", not decrypted",
             _ if opening.answered.is_some() => ", answered here and not sent on",
             (Some(Outcome::Refused), _) => ", not sent on",
@@ -217,9 +227,11 @@ impl Observation {
                 None => unread.push(UnreadHost { authority, reason, flows: 1 }),
             }
         }
-        let tunnels = self.flows.iter().filter(|flow| flow.opening.kind == FlowKind::Tunnel).count() as u64;
+        let of_kind =
+            |kind| self.flows.iter().filter(|flow: &&FlowRecord| flow.opening.kind == kind).count() as u64;
+        let tunnels = of_kind(FlowKind::Tunnel);
         Coverage {
-            requests: self.flows.len() as u64 - tunnels,
+            requests: of_kind(FlowKind::Request),
             tunnels,
             conversations: self.conversations(providers),
             first_ms: self.first_ms,
@@ -263,3 +275,6 @@ pub(super) fn unread_reason(flow: &FlowRecord) -> Option<NotInspected> {
         flow.closing.as_ref().and_then(|closing| closing.not_inspected).or(flow.opening.not_inspected);
     reason.filter(|reason| *reason != NotInspected::Conversation)
 }
+
+/// Bypasses that are named; more say no more.
+const MOST_BYPASSES: usize = 5;

@@ -269,6 +269,24 @@ fn a_way_round_us_leaves_it_open() {
 }
 
 #[test]
+fn a_connection_that_was_seen_to_go_round_us_leaves_it_open() {
+    for (method, authority, expected) in [
+        ("TCP", "203.0.113.7:443", Verdict::Inconclusive),
+        ("UDP", "203.0.113.7:443", Verdict::Inconclusive),
+        ("UDP", "192.0.2.1:53", Verdict::Pass),
+    ] {
+        let mut observation = silent();
+        let mut bypass = tunnel(9, authority, NotInspected::NotIntercepted);
+        bypass.opening.kind = FlowKind::Bypass;
+        bypass.opening.method = method.into();
+        bypass.opening.authority = authority.into();
+        observation.flows.push(bypass);
+
+        assert_eq!(verdict(&observation, METRICS), expected, "{method} {authority}");
+    }
+}
+
+#[test]
 fn elsewhere_the_provider_s_host_is_the_positive_control() {
     let mut told = told(&[("CLAUDE_CODE_USE_BEDROCK", "1")]);
     told.provider = Provider::Bedrock;

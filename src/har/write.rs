@@ -249,7 +249,7 @@ fn url(flow: &FlowRecord) -> String {
     let opening = &flow.opening;
     match opening.kind {
         FlowKind::Request => format!("{}://{}{}", opening.scheme, opening.authority, opening.path),
-        FlowKind::Tunnel => format!("https://{}/", opening.authority),
+        FlowKind::Attempt | FlowKind::Bypass | FlowKind::Tunnel => format!("https://{}/", opening.authority),
     }
 }
 

@@ -89,6 +89,8 @@ words! {
 words! {
     /// How a flow ended.
     Outcome {
+        /// Went out without us.
+        Bypassed = "bypassed",
         /// The client went away before the answer was complete.
         ClientGone = "client-gone",
         /// Sent on, and answered.

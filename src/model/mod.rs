@@ -45,7 +45,7 @@ pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
     AppliedEdit, FlowClosing, FlowKind, FlowOpening, FlowRecord, Rewriting, RunClosing, RunOpening,
-    RunRecord, SentCredential,
+    RunRecord, SentCredential, Watch,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
 pub(crate) use redaction_reader::read_redaction;

@@ -10,10 +10,26 @@ use crate::model::{
 crate::model::decision::words! {
     /// What kind of flow a record is about.
     FlowKind {
+        /// Something that confinement did not let out: UDP, another protocol, an address that nobody was given.
+        Attempt = "attempt",
+        /// A connection of the program that was seen to go around us.
+        Bypass = "bypass",
         /// One request and its answer.
         Request = "request",
         /// A tunnel whose bytes were passed through unread.
         Tunnel = "tunnel",
+    }
+}
+
+crate::model::decision::words! {
+    /// Whether connections of the program that go around us can be seen.
+    Watch {
+        /// There is no way around: the program is confined.
+        Confined = "confined",
+        /// Nobody looked; that there is no record of a bypass means nothing.
+        Unwatched = "unwatched",
+        /// Its sockets were looked through, several times a second. What lives for less may be missed.
+        Watched = "watched",
     }
 }
 
@@ -60,13 +76,13 @@ pub struct FlowOpening {
     pub id: FlowId,
     /// When the request's head had arrived, in milliseconds since 1970 (UTC).
     pub time_ms: i64,
-    /// Request or tunnel.
+    /// Request, tunnel, or what did not come by us.
     pub kind: FlowKind,
     /// Whom it is for; `None` for a tunnel to a host that the catalogue does not know.
     pub destination: DestinationId,
     /// What the destination is for.
     pub destination_kind: DestinationKind,
-    /// The method; `CONNECT` for a tunnel.
+    /// The method; `CONNECT` for a tunnel, what was spoken (`UDP`) for an attempt or a bypass.
     pub method: Box<str>,
     /// `http` or `https`; empty for a tunnel.
     pub scheme: Box<str>,
@@ -76,7 +92,7 @@ pub struct FlowOpening {
     pub path: Box<str>,
     /// The HTTP version that the client spoke, such as `HTTP/1.1`.
     pub version: Box<str>,
-    /// The client's `User-Agent`, cut at 200 bytes.
+    /// The client's `User-Agent`, cut at 200 bytes; for a bypass the program and its process number.
     pub user_agent: Option<Box<str>>,
     /// Keyed hash of the client's own session id, if the request named one.
     pub session: Option<Fingerprint>,
@@ -174,6 +190,9 @@ pub struct RunOpening {
     pub policy_hash: Box<str>,
     /// SHA-256 of the rules in force, hex.
     pub rules_hash: Box<str>,
+    /// Whether what goes around us can be seen; `None` where there is no program of ours, or nobody wrote it down.
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 /// What is written when plainsight ends.

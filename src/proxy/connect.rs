@@ -11,6 +11,7 @@ use crate::{
         body::ResponseBody,
         client::{Link, Next},
         engine::Engine,
+        error::UpstreamError,
         flow::{Flow, Start},
         intercept,
         io::{Prefixed, Stream},
@@ -68,17 +69,19 @@ async fn plan(engine: &Engine, uri: &Uri, start: Start) -> Result<Plan, Response
             Ok(Plan::Tunnel { upstream, flow })
         }
         Err(error) => {
-            let mut flow = engine.record_tunnel(Some(&authority), start, None);
-            flow.status = Some(error.status());
-            let outcome = if error.status() == StatusCode::FORBIDDEN {
-                Outcome::Refused
-            } else {
-                Outcome::UpstreamFailed
-            };
-            flow.finish(outcome, Some(error.to_string()));
+            record_undialled(engine, &authority, start, &error);
             Err(respond::upstream_failed(&error))
         }
     }
+}
+
+/// Records a tunnel that could not be opened.
+pub(crate) fn record_undialled(engine: &Engine, authority: &Authority, start: Start, error: &UpstreamError) {
+    let mut flow = engine.record_tunnel(Some(authority), start, None);
+    flow.status = Some(error.status());
+    let outcome =
+        if error.status() == StatusCode::FORBIDDEN { Outcome::Refused } else { Outcome::UpstreamFailed };
+    flow.finish(outcome, Some(error.to_string()));
 }
 
 /// Goes on after the 200 is out.

@@ -1,11 +1,18 @@
 //! Accepts connections, as many as may be, and sees them to their end at shutdown.
 
-use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -29,6 +36,25 @@ pub struct Proxy {
     address: SocketAddr,
     engine: Arc<Engine>,
     stop: watch::Sender<bool>,
+    entrance: Entrance,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+/// Another way into the proxy than its port: connections that were accepted elsewhere. Closed once the proxy drains.
+#[derive(Clone)]
+pub struct Entrance {
+    pub(crate) engine: Arc<Engine>,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Entrance {
+    /// Serves something among the proxy's connections, and to its end at shutdown.
+    pub(crate) fn serve(&self, job: impl Future<Output = ()> + Send + 'static) {
+        // Nobody is there to take it once the proxy drains; what it holds is closed by dropping it.
+        let _ = self.jobs.send(Box::pin(job));
+    }
 }
 
 impl Proxy {
@@ -54,7 +80,16 @@ impl Proxy {
             stopping,
             alive: Arc::default(),
         };
-        Ok(Self { listener, address, engine: Arc::new(engine), stop })
+        let engine = Arc::new(engine);
+        // Who sends bounds what waits: the jobs of a confinement by the number of its connections.
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let entrance = Entrance { engine: Arc::clone(&engine), jobs: sender };
+        Ok(Self { listener, address, engine, stop, entrance, jobs })
+    }
+
+    /// Another way in.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
     }
 
     /// Where it listens.
@@ -64,7 +99,7 @@ impl Proxy {
 
     /// Serves until `shutdown` resolves; then lets open flows end for a bounded time and closes every record.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, engine, stop, .. } = self;
+        let Self { listener, engine, stop, mut jobs, .. } = self;
         let permits = Arc::new(Semaphore::new(engine.limits.connections));
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
@@ -79,6 +114,9 @@ impl Proxy {
                         // Not the error's own text: it repeats what a panic said, which may quote the payload.
                         warn!(panicked = error.is_panic(), "a connection failed on our side");
                     }
+                }
+                Some(job) = jobs.recv() => {
+                    connections.spawn(job);
                 }
                 accepted = accept(&listener, &permits) => match accepted {
                     Ok((stream, permit)) => {
@@ -96,6 +134,7 @@ impl Proxy {
             }
         }
         drop(listener);
+        drop(jobs);
         debug!(open = connections.len(), "draining");
         // Nobody listens only if nobody is left.
         let _ = stop.send(true);

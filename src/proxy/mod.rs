@@ -7,8 +7,11 @@
 //! in front of each HTTP/1 parser and refuses what two parsers could read in two ways.
 
 mod body;
+mod bypass;
 mod client;
 mod config;
+#[cfg(target_os = "linux")]
+mod confine;
 mod connect;
 mod engine;
 mod error;
@@ -29,8 +32,10 @@ mod upstream;
 mod websocket;
 
 pub use config::{Limits, ProxyConfig};
+#[cfg(target_os = "linux")]
+pub use confine::Confinement;
 pub use error::BindError;
-pub use listener::Proxy;
+pub use listener::{Entrance, Proxy};
 pub use live::LiveInspector;
 pub use services::{
     Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Services,

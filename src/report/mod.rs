@@ -11,6 +11,7 @@ pub mod json;
 mod scan;
 mod screen;
 mod show;
+mod stray;
 mod summary;
 pub mod table;
 #[cfg(test)]
@@ -22,5 +23,6 @@ pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
+pub use stray::Around;
 pub use summary::{Found, Summary, Told, Tunneled, Unread};
 pub use text::{View, sanitize};

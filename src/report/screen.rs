@@ -1,5 +1,5 @@
 use crate::{
-    model::{Answer, ByteSize, DestinationKind},
+    model::{Answer, ByteSize, DestinationKind, Watch},
     report::{
         Summary, Told, View, sanitize,
         text::{self, Ink},
@@ -18,6 +18,7 @@ pub fn screen(summary: &Summary, view: &View) -> String {
     page.found(summary);
     page.tunneled(summary);
     page.unread(summary);
+    page.stray(summary);
     page.news(summary);
     page.lost(summary);
     page.next(summary);
@@ -77,7 +78,7 @@ impl Page<'_> {
             [] => {}
             runs => parts.push(text::count(runs.len() as u64, "run")),
         }
-        parts.push(text::count(summary.flows() - tunnels(summary), "request"));
+        parts.push(text::count(summary.flows() - tunnels(summary) - summary.strays(), "request"));
         if tunnels(summary) > 0 {
             parts.push(text::count(tunnels(summary), "tunnel"));
         }
@@ -215,6 +216,42 @@ impl Page<'_> {
             .collect();
         self.section("COULD NOT BE READ", &cells("times", "bytes", "why", Ink::Dim), &rows);
         self.more(unread.len(), UNREAD, "line");
+    }
+
+    /// What did not come by us.
+    fn stray(&mut self, summary: &Summary) {
+        let around: Vec<_> = summary.went_around().collect();
+        if !around.is_empty() {
+            let cells = |times: &str, who: &str, ink| [Cell::number(times), Cell::rest(who).ink(ink)];
+            let rows: Vec<_> = around
+                .iter()
+                .take(STRAY)
+                .map(|(whom, around)| {
+                    let programs: Vec<_> = around.programs.iter().map(|program| sanitize(program)).collect();
+                    let who =
+                        some_of(&programs, self.columns.saturating_sub(INDENT + self.name + NUMBER + 2));
+                    (*whom, cells(&text::thousands(around.connections), &who, Ink::High))
+                })
+                .collect();
+            self.section("WENT AROUND US", &cells("times", "program", Ink::Dim), &rows);
+            self.more(around.len(), STRAY, "address");
+        }
+        if summary.watch() == Some(Watch::Unwatched) {
+            self.blank();
+            let line = "  Connections that go around plainsight were not watched for on this system.";
+            self.line(&self.view.paint(Ink::Dim, text::fit(line, self.columns).into_owned()));
+        }
+        let kept: Vec<_> = summary.kept_in().collect();
+        if !kept.is_empty() {
+            let cells = |times: &str, spoken: &str| [Cell::number(times), Cell::rest(spoken)];
+            let rows: Vec<_> = kept
+                .iter()
+                .take(STRAY)
+                .map(|(spoken, whom, attempts)| (*whom, cells(&text::thousands(*attempts), spoken)))
+                .collect();
+            self.section("NOT LET OUT", &cells("attempts", "what"), &rows);
+            self.more(kept.len(), STRAY, "attempt");
+        }
     }
 
     fn news(&mut self, summary: &Summary) {
@@ -429,6 +466,7 @@ const RULES: usize = 8;
 const TUNNELS: usize = 3;
 const UNREAD: usize = 4;
 const NEWS: usize = 3;
+const STRAY: usize = 5;
 
 #[cfg(test)]
 mod tests {

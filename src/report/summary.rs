@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use crate::{
     model::{
         Action, Answer, DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord,
-        NotInspected, RuleId, RunId, Severity,
+        NotInspected, RuleId, RunId, Severity, Watch,
     },
-    report::words,
+    report::{
+        stray::{Around, Stray},
+        words,
+    },
 };
 
 /// What many flows say together: who was told what, what was personal, and what stayed unseen.
@@ -24,6 +27,8 @@ pub struct Summary {
     told: BTreeMap<DestinationId, Told>,
     tunneled: BTreeMap<Box<str>, Tunneled>,
     unread: BTreeMap<(NotInspected, Box<str>), Unread>,
+    stray: Stray,
+    watch: Option<Watch>,
     found: BTreeMap<RuleId, Found>,
     news: BTreeMap<(Box<str>, Box<str>), u64>,
     answered: BTreeMap<Answer, u64>,
@@ -164,13 +169,14 @@ impl Summary {
                 tunneled.request_bytes += bytes;
                 tunneled.response_bytes += flow.closing.as_ref().map_or(0, |closing| closing.response_bytes);
             }
+            FlowKind::Attempt | FlowKind::Bypass => self.stray.add(flow),
         }
         match words::not_inspected(flow) {
             None | Some(NotInspected::Conversation | NotInspected::NotIntercepted) => {}
             Some(reason) => {
                 let whom = match opening.kind {
                     FlowKind::Request => opening.destination.as_str(),
-                    FlowKind::Tunnel => words::host(flow),
+                    _ => words::host(flow),
                 };
                 let unread = self.unread.entry((reason, whom.into())).or_default();
                 unread.flows += 1;
@@ -239,6 +245,33 @@ impl Summary {
         unread
     }
 
+    /// How many of the flows did not come by us: connections that went around, attempts that were kept in.
+    pub fn strays(&self) -> u64 {
+        self.stray.records()
+    }
+
+    /// To whom connections went around us.
+    pub fn went_around(&self) -> impl ExactSizeIterator<Item = (&str, &Around)> {
+        self.stray.went_around()
+    }
+
+    /// What confinement kept in: what was spoken, to whom, in how many records.
+    pub fn kept_in(&self) -> impl ExactSizeIterator<Item = (&str, &str, u64)> {
+        self.stray.kept_in()
+    }
+
+    /// Says whether anybody would have seen connections that went around us.
+    #[must_use]
+    pub const fn with_watch(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Whether anybody would have seen connections that went around us.
+    pub const fn watch(&self) -> Option<Watch> {
+        self.watch
+    }
+
     /// What the rules found, the gravest first.
     pub fn found(&self) -> Vec<(&RuleId, &Found)> {
         let mut found: Vec<_> = self.found.iter().collect();
@@ -295,6 +328,12 @@ impl Summary {
         });
         let news =
             self.news().map(|(news, what, count)| json!({ "new": news, "what": what, "flows": count }));
+        let went_around = self.went_around().map(|(whom, around)| {
+            json!({ "to": whom, "connections": around.connections, "programs": around.programs })
+        });
+        let kept_in = self
+            .kept_in()
+            .map(|(spoken, whom, attempts)| json!({ "spoken": spoken, "to": whom, "attempts": attempts }));
         json!({
             "runs": self.runs.iter().map(|run| run.get()).collect::<Vec<_>>(),
             "flows": self.flows,
@@ -304,6 +343,9 @@ impl Summary {
             "personal_data": found.collect::<Vec<_>>(),
             "tunnels": tunneled.collect::<Vec<_>>(),
             "not_inspected": unread.collect::<Vec<_>>(),
+            "watch": self.watch,
+            "bypasses": went_around.collect::<Vec<_>>(),
+            "kept_in": kept_in.collect::<Vec<_>>(),
             "news": news.collect::<Vec<_>>(),
             "answered_here": {
                 "sink": self.answered(Answer::Sink), "reject": self.answered(Answer::Reject),

@@ -30,6 +30,7 @@ pub(super) fn fate(flow: &FlowRecord) -> &'static str {
     match (flow.closing.as_ref().map(|closing| closing.outcome), flow.opening.action) {
         (None, _) if &*flow.opening.scheme == FILE_SCHEME => "in a file",
         (None, _) => "open",
+        (Some(Outcome::Bypassed), _) => "bypassed",
         (Some(Outcome::ClientGone), _) => "cut off",
         (Some(Outcome::Tunneled), _) => "tunnel",
         (Some(Outcome::UpstreamFailed), _) => "failed",
@@ -59,7 +60,7 @@ pub(super) fn host(flow: &FlowRecord) -> &str {
     let opening = &flow.opening;
     let usual = match (&*opening.scheme, opening.kind) {
         ("http", _) => ":80",
-        ("https", _) | (_, FlowKind::Tunnel) => ":443",
+        ("https", _) | (_, FlowKind::Attempt | FlowKind::Bypass | FlowKind::Tunnel) => ":443",
         _ => return &opening.authority,
     };
     opening.authority.strip_suffix(usual).unwrap_or(&opening.authority)

@@ -29,6 +29,7 @@ def main() -> int:
     _use_own_interpreter()
     import canary
     import compliance
+    import confine
     import durability
     import identity
     import leaf
@@ -41,6 +42,7 @@ def main() -> int:
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, replay, policy,
+        confine,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

@@ -34,8 +34,40 @@ def requests():
         yield request["method"], request["authority"], request["target"], request["headers"], body
 
 
+def confined():
+    """What a confined program sends: a question to a DNS server, then connections, segments and datagrams, in both families."""
+    own4, own6 = bytes([198, 18, 0, 2]), bytes.fromhex("fd706c61696e73000000000000000002")
+    peer4, peer6 = own4[:3] + bytes([3]), own6[:15] + bytes([3])
+
+    def v4(source, to, protocol, transport):
+        return bytes([0x45, 0]) + (20 + len(transport)).to_bytes(2) + bytes([0, 0, 0x40, 0, 64, protocol, 0, 0]) + source + to + transport
+
+    def v6(source, to, protocol, transport):
+        return bytes([0x60, 0, 0, 0]) + len(transport).to_bytes(2) + bytes([protocol, 64]) + source + to + transport
+
+    def tcp(source, to, flags):
+        return source.to_bytes(2) + to.to_bytes(2) + bytes(8) + bytes([0x50, flags, 255, 255, 0, 0, 0, 0])
+
+    def udp(to, payload):
+        return (40000).to_bytes(2) + to.to_bytes(2) + (8 + len(payload)).to_bytes(2) + bytes(2) + payload
+
+    question = bytes.fromhex("beef01000001000000000000") + b"\3api\7example\0\0\x01\0\x01"
+    for wrap, own, peer, listener, other in (
+        (v4, own4, peer4, 5000, bytes([203, 0, 113, 7])),
+        (v6, own6, peer6, 6000, bytes.fromhex("20010db8000000000000000000000007")),
+    ):
+        series = [wrap(own, other, 17, udp(53, question)), wrap(own, other, 17, udp(443, bytes(50)))]
+        series += [wrap(own, other, 6, tcp(40000, 443, flags)) for flags in (2, 16)]
+        series += [wrap(own, peer, 6, tcp(listener, 1, flags)) for flags in (18, 17)]
+        series += [wrap(own, other, 6, tcp(40000, 443, flags)) for flags in (17, 16, 4, 2)]
+        for bit in (0, 0x8000):
+            yield b"".join((len(packet) | bit).to_bytes(2) + packet for packet in series)
+
+
 def seeds():
     """Pairs of target and input."""
+    for series in confined():
+        yield "packets", series
     for method, authority, target, headers, body in requests():
         kept = [f"{name}: {value}" for name, value in headers if not name.startswith(":")]
         head = "\n".join([f"{method} {authority} {target}", *kept])

@@ -10,9 +10,11 @@ const FLOORS: &[&[&str]] = &[
     &["model"],
     &[
         "audit",
+        "bypass",
         "ca",
         "claude",
         "compliance",
+        "confine",
         "destination",
         "encoding",
         "har",

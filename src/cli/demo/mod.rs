@@ -101,6 +101,7 @@ async fn demo(
             // The recording is nobody's: what it shows is the same on every machine.
             known: Vec::new(),
             upstream: UpstreamProxies::default(),
+            watch: None,
             told: None,
         },
     )

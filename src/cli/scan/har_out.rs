@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -25,12 +25,16 @@ pub(super) struct HarOut {
 }
 
 impl HarOut {
-    /// Begins the file, which must not be there: it may well be the recording itself.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+    /// Begins the file, which must be none of those that are read.
+    pub(super) fn create(path: &Path, read: &[PathBuf]) -> Result<Self, Failure> {
         let name = name_of(path);
+        let place = path.canonicalize().ok();
+        if place.is_some() && read.iter().any(|other| other.canonicalize().ok() == place) {
+            return Err(Failure(format!("--har-out {name}: this file is read; write to another one")));
+        }
         let fails = |error: io::Error| Failure::new(&format!("--har-out {name}"), error);
         let mut options = File::options();
-        options.write(true).create_new(true);
+        options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path).map_err(fails)?;

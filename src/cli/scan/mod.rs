@@ -56,7 +56,7 @@ pub(super) fn execute(
         har_out: None,
     };
     if let Some(path) = &command.har_out {
-        scan.har_out = Some(HarOut::create(path)?);
+        scan.har_out = Some(HarOut::create(path, &command.files)?);
     }
     for path in &command.files {
         scan.path(path, kind.as_ref())?;

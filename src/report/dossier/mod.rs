@@ -221,11 +221,12 @@ impl DossierBuilder {
         match opening.kind {
             FlowKind::Request => self.add_request(flow, bytes),
             FlowKind::Tunnel => self.add_tunnel(flow, bytes),
+            FlowKind::Attempt | FlowKind::Bypass => {}
         }
         if let Some(reason) = words::not_inspected(flow) {
             let whom = match opening.kind {
                 FlowKind::Request => opening.destination.as_str(),
-                FlowKind::Tunnel => words::host(flow),
+                _ => words::host(flow),
             };
             let line = self.coverage.entry((reason, whom.to_owned())).or_insert_with(|| CoverageLine {
                 reason,

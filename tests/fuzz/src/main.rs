@@ -3,6 +3,7 @@
 #![no_main]
 
 mod document;
+mod packets;
 mod request;
 mod targets;
 

@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     document::{check, small_budget},
+    packets::packets,
     request::{inspect, inspect_with, parse, redacting, request},
 };
 
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("otlp-grpc", otlp_grpc),
     ("otlp-json", |input| decode(PayloadFormat::Otlp(OtlpEncoding::Json), input)),
     ("otlp-protobuf", otlp_protobuf),
+    ("packets", packets),
     ("redact", redact),
     ("sentry", sentry),
     ("splice", splice),

@@ -1,0 +1,331 @@
+"""`plainsight run --confine`: no way past. Each "nothing got out" first shows that the probe sees what does get out.
+
+Needs a Linux that allows user namespaces and has /dev/net/tun. Where that is missing these tests fail with `not run`:
+whoever reads the last line must not believe that confinement was shown.
+"""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import answers
+import truth
+from checks import Checks, origin_certificates
+from clients import native
+from origin import Origin
+from product import Store, binary, to_origin
+from real_client import EXPECTED
+from sandbox import Auth, Result, Sandbox, client_command
+
+EVADER = Path(__file__).with_name("evader.py")
+PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "grpc_proxy", "NODE_USE_ENV_PROXY", "NO_PROXY", "no_proxy"]
+LARGE_BYTES = 20 * 1024 * 1024
+# More than any pool has, and as many as a busy session.
+MANY = 200
+
+
+def can_confine() -> None:
+    """Fails with the reason when this machine forbids what is tested."""
+    problem = None
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        problem = "/dev/net/tun is not there or not ours"
+    elif subprocess.run(["unshare", "-Urnm", "true"], capture_output=True).returncode:
+        problem = "user and network namespaces are forbidden"
+    if problem:
+        raise AssertionError(f"not run: {problem}; confinement was NOT tested on this machine")
+
+
+def outside_addresses() -> tuple[str, str]:
+    """Addresses of this machine that are no loopback, without sending anything: where a probe can listen."""
+    found = []
+    for family, anybody in ((socket.AF_INET, "192.0.2.255"), (socket.AF_INET6, "2001:db8::ff")):
+        with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            try:
+                datagrams.connect((anybody, 9))
+            except OSError:
+                # Broadcast or no route; any other address will do to learn our own.
+                try:
+                    datagrams.connect(("198.51.100.1" if family == socket.AF_INET else "fd00::1", 9))
+                except OSError as error:
+                    raise AssertionError(f"not run: this machine has no address but loopback ({error}), so no probe can stand outside") from error
+            found.append(datagrams.getsockname()[0])
+    return found[0], found[1]
+
+
+class Probe:
+    """Listens outside, on TCP, UDP and an abstract unix socket, and notes every word; a context manager."""
+
+    def __init__(self, v4: str, v6: str):
+        self.heard: list[str] = []
+        self._sockets: list[socket.socket] = []
+        tcp4 = self._bind(socket.AF_INET, socket.SOCK_STREAM, (v4, 0))
+        self.port = tcp4.getsockname()[1]
+        tcp6 = self._bind(socket.AF_INET6, socket.SOCK_STREAM, (v6, self.port))
+        unix = self._bind(socket.AF_UNIX, socket.SOCK_STREAM, b"\0plainsight-evader")
+        for listener in (tcp4, tcp6, unix):
+            listener.listen(64)
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        for datagrams in (self._bind(socket.AF_INET, socket.SOCK_DGRAM, (v4, self.port)), self._bind(socket.AF_INET6, socket.SOCK_DGRAM, (v6, self.port))):
+            threading.Thread(target=self._receive, args=(datagrams,), daemon=True).start()
+
+    def _bind(self, family: int, kind: int, address: object) -> socket.socket:
+        bound = socket.socket(family, kind)
+        self._sockets.append(bound)
+        bound.bind(address)
+        return bound
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                stream, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(stream,), daemon=True).start()
+
+    def _serve(self, stream: socket.socket) -> None:
+        with stream:
+            try:
+                if word := stream.recv(100):
+                    self.heard.append(word.decode(errors="replace").strip())
+                    stream.sendall(b"heard")
+                stream.settimeout(5)
+                stream.recv(1)
+            except OSError:
+                pass
+
+    def _receive(self, datagrams: socket.socket) -> None:
+        while True:
+            try:
+                word, peer = datagrams.recvfrom(2000)
+            except OSError:
+                return
+            self.heard.append(word.decode(errors="replace").strip())
+            datagrams.sendto(b"heard", peer)
+
+    def __enter__(self) -> "Probe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bound in self._sockets:
+            bound.close()
+
+
+def _evade(sandbox: Sandbox, probe: Probe, v4: str, v6: str, *flags: str) -> dict:
+    result = sandbox.run(
+        [binary(), "run", "--quiet", *flags, "--", sys.executable, str(EVADER), v4, v6, str(probe.port)],
+        PLAINSIGHT_DATA_DIR=sandbox.folder / "data",
+    )
+    assert result.code == 0, f"the evader did not run: {result}"
+    return json.loads(result.stdout)
+
+
+def evader() -> None:
+    """A program written to evade: unconfined the probe hears it and each TCP attempt is a bypass; confined nothing gets out unrecorded."""
+    can_confine()
+    v4, v6 = outside_addresses()
+    with Probe(v4, v6) as probe, Sandbox(Auth.API_KEY) as free, Sandbox(Auth.API_KEY) as held, Checks() as check:
+        said = _evade(free, probe, v4, v6)
+        expected = {"evader tcp4", "evader tcp6", "evader udp4", "evader udp6", "evader bare", "evader abstract"}
+        check.equal(set(probe.heard), expected, f"the probe is a probe: it hears all of it without --confine ({said})")
+        flows = Store(free).log()
+        bypasses = {(flow["method"], flow["authority"]) for flow in flows if flow["outcome"] == "bypassed"}
+        here = {f"{v4}:{probe.port}", f"[{v6}]:{probe.port}"}
+        check.that({("TCP", address) for address in here} <= bypasses, f"TCP attempts that are no bypass in the log: {bypasses}")
+        check.that(any("python" in (flow.get("error") or "") for flow in flows), f"no bypass names its program: {flows}")
+
+        probe.heard.clear()
+        said = _evade(held, probe, v4, v6, "--confine")
+        flows = Store(held).log()
+        kept_in = {(flow["method"], flow["authority"]) for flow in flows if flow["outcome"] == "refused"}
+        tunnels = [flow["authority"] for flow in flows if flow["outcome"] == "tunneled"]
+        check.equal(
+            sorted(word for word in probe.heard), ["evader bare", "evader tcp4", "evader tcp6"], "what got out of the confinement: tunnels, as CONNECT would have opened"
+        )
+        check.equal(sorted(tunnels), sorted([f"{v4}:{probe.port}"] * 2 + [f"[{v6}]:{probe.port}"]), "each of them is a record")
+        check.that({("UDP", address) for address in here} <= kept_in, f"UDP that is no record: {kept_in}")
+        for name in ("udp4", "udp6", "abstract"):
+            check.that("ConnectionRefusedError" in said[name], f"{name} was not refused at once: {said[name]}")
+        for name in ("dns", "dns-tcp"):
+            check.that(said[name].startswith("198.18."), f"{name} got an address that we did not hand out: {said[name]}")
+        check.that("PermissionError" in said["raw"] or ("ICMP", f"{v4}:0") in kept_in, f"a raw packet was neither forbidden nor recorded: {said['raw']}, {kept_in}")
+
+
+def _without_variables(*command: str) -> list[str]:
+    return ["env", *(word for name in PROXY_VARIABLES for word in ("-u", name)), *command]
+
+
+def client(auth: Auth) -> None:
+    """The real client with every proxy variable removed inside: all that the origin got is in the log, telemetry decoded."""
+    can_confine()
+    program = native()
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(auth) as sandbox, Checks() as check:
+        store = Store(sandbox)
+        command = [binary(), "run", "--quiet", *to_origin(origin), "--confine", "--", *_without_variables(*client_command(program))]
+        result = sandbox.run(command, PLAINSIGHT_DATA_DIR=store.folder)
+        check.equal((result.code, result.stdout, result.stderr), (0, f"{answers.FINAL_TEXT}\n", ""), "exit code, stdout and stderr")
+        check.equal(origin.faults(), [], "breaches of HTTP")
+        sent = {truth.destination(request) for request in origin.requests()} & set(truth.TELEMETRY)
+        check.equal(sent, EXPECTED[program.version, auth], "telemetry that the origin saw")
+        # The client may end before its last answer is read: that request is a record all the same.
+        flows = store.log()
+        at_origin = sorted((request.method, request.host, request.path.split("?")[0]) for request in origin.requests())
+        in_log = sorted((flow["method"], flow["authority"].removesuffix(":443"), flow["path"].split("?")[0]) for flow in flows)
+        check.equal([one[:2] for one in in_log], [one[:2] for one in at_origin], f"requests in the log against those at the origin, of {flows}")
+        for flow in flows:
+            if flow["destination"] in EXPECTED[program.version, auth]:
+                check.that(flow["not_inspected"] is None and flow["findings"], f"telemetry that was not read: {flow['id']} {flow['destination']}")
+
+
+def transfer() -> None:
+    """20 MiB each way through a tunnel and through interception, two hundred connections at once, half-close; variables removed."""
+    can_confine()
+    large = os.urandom(LARGE_BYTES)
+    wanted = hashlib.sha256(large).hexdigest()
+    script = f"""
+import concurrent.futures, hashlib, os, socket, ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+def get(host, data=None):
+    request = urllib.request.Request(f"https://{{host}}/large", data=data)
+    return urllib.request.urlopen(request, context=context, timeout=60).read()
+body = open(sys.argv[1], "rb").read()
+for host in ("unknown.example.com", "api.anthropic.com"):
+    assert hashlib.sha256(get(host)).hexdigest() == {wanted!r}, host
+    assert len(get(host, body)) == len(body), host
+with concurrent.futures.ThreadPoolExecutor({MANY}) as pool:
+    streams = list(pool.map(lambda number: socket.create_connection(("many.example.com", 443), 30), range({MANY})))
+    assert len(streams) == {MANY}
+    [stream.close() for stream in streams]
+try:
+    socket.create_connection(("198.18.200.200", 80), 5)
+    raise SystemExit("an address that nobody was given answers")
+except ConnectionRefusedError:
+    pass
+print("fine")
+"""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        origin.on("GET", path="/large", status=200, body=large)
+        origin.on("POST", path="/large", status=200, body=large)
+        file = sandbox.folder / "large"
+        file.write_bytes(large)
+        command = [binary(), "run", "--quiet", *to_origin(origin), "--confine", "--", *_without_variables(sys.executable, "-c", script, str(file))]
+        result = sandbox.run(command, 180, PLAINSIGHT_DATA_DIR=sandbox.folder / "data", SSL_CERT_FILE=origin.root)
+        check.equal((result.code, result.stdout), (0, "fine\n"), f"{result}")
+        flows = Store(sandbox).log()
+        many = [flow for flow in flows if flow["authority"] == "many.example.com:443"]
+        check.equal(len(many), MANY, "records of many connections")
+        check.that(any(flow["authority"] == "198.18.200.200:80" and flow["outcome"] == "refused" for flow in flows), "the address that nobody was given is no record")
+
+
+def child() -> None:
+    """The child's exit code, signals, output, files and standard input are its own; a program that is not there is one line."""
+    can_confine()
+    with Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        data = sandbox.folder / "data"
+        for script, code in {"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143}.items():
+            result = sandbox.run([binary(), "run", "--quiet", "--confine", "--", "sh", "-c", f"echo out; echo err >&2; {script}"], PLAINSIGHT_DATA_DIR=data)
+            check.equal((result.code, result.stdout, result.stderr), (code, "out\n", "err\n"), f"code, stdout and stderr of `{script}`")
+        result = sandbox.run([binary(), "run", "--quiet", "--confine", "--", "sh", "-c", "id -u; pwd; echo text > made; ls -n made"], PLAINSIGHT_DATA_DIR=data)
+        user = str(os.getuid())
+        lines = result.stdout.splitlines()
+        check.equal(lines[:2], [user, str(sandbox.work)], "user and folder")
+        check.that(lines[2:] and lines[2].split()[2] == user, f"owner of a new file: {lines}")
+        result = sandbox.run([binary(), "run", "--quiet", "--confine", "--", "no-such-program-anywhere"], PLAINSIGHT_DATA_DIR=data)
+        check.that(result.code != 0 and "no-such-program-anywhere" in result.stderr, f"a program that is not there: {result}")
+        check.equal(len(result.stderr.strip().splitlines()), 1, f"lines on stderr: {result.stderr!r}")
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [binary(), "run", "--quiet", "--confine", "--", "sh", "-c", "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"],
+            cwd=sandbox.work, env=sandbox.environment(PLAINSIGHT_DATA_DIR=data), stdout=subprocess.PIPE, text=True,
+        )
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        check.equal((process.communicate(timeout=20)[0], process.returncode), ("caught\n", 5), f"a signal after {time.monotonic() - started:.1f} s")
+
+
+def loopback() -> None:
+    """Loopback inside is the namespace's own, but for the ports that were named; the proxy's URL works inside."""
+    can_confine()
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        with socket.create_server(("127.0.0.1", 0)) as open_port, socket.create_server(("127.0.0.1", 0)) as closed_port:
+            def serve() -> None:
+                stream, _ = open_port.accept()
+                with stream:
+                    stream.sendall(b"hello from outside\n")
+            threading.Thread(target=serve, daemon=True).start()
+            names = [listener.getsockname()[1] for listener in (open_port, closed_port)]
+            script = f"""
+import socket
+print(socket.create_connection(("127.0.0.1", {names[0]}), 5).makefile().readline().strip())
+try:
+    socket.create_connection(("127.0.0.1", {names[1]}), 5)
+except ConnectionRefusedError:
+    print("refused")
+"""
+            curl = "curl -sS -o /dev/null -w '%{http_code}\\n' https://unknown.example.com/echo"
+            command = [binary(), "run", "--quiet", *to_origin(origin), "--confine", "--confine-loopback", str(names[0]), "--"]
+            both = f"{sys.executable} - <<'E'\n{script}\nE\n{curl}"
+            result = sandbox.run([*command, "sh", "-c", both], PLAINSIGHT_DATA_DIR=sandbox.folder / "data", CURL_CA_BUNDLE=origin.root)
+            check.equal(result.stdout, "hello from outside\nrefused\n200\n", f"{result}")
+            authorities = [flow["authority"] for flow in Store(sandbox).log()]
+            check.that(f"127.0.0.1:{names[0]}" in authorities, f"the opened port is no record: {authorities}")
+
+
+def forbidden() -> None:
+    """Where the kernel forbids it: one line that says what to do, exit code 2, and the program is not run."""
+    can_confine()
+    with Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        mark = sandbox.folder / "ran"
+        command = f"{binary()} run --quiet --confine -- touch {mark}"
+        for what, preparation, wanted in (
+            ("namespaces", "echo 0 > /proc/sys/user/max_user_namespaces", "sysctl user.max_user_namespaces"),
+            ("the device", "mount -t tmpfs none /dev/net", "modprobe tun"),
+        ):
+            result: Result = sandbox.run(["unshare", "-Urm", "sh", "-c", f"{preparation} && {command}"], PLAINSIGHT_DATA_DIR=sandbox.folder / "data")
+            check.equal((result.code, result.stdout, mark.exists()), (2, "", False), f"without {what}: {result}")
+            check.equal(len(result.stderr.strip().splitlines()), 1, f"lines on stderr without {what}: {result.stderr!r}")
+            check.that(wanted in result.stderr and re.match(r"plainsight: --confine: ", result.stderr), f"what to do without {what}: {result.stderr!r}")
+
+
+def streaming() -> None:
+    """Events arrive one by one as they are sent, through interception and confined."""
+    can_confine()
+    events = 6
+    gap_secs = 0.2
+
+    chunks = [(gap_secs, f"data: {number}\n\n".encode()) for number in range(events)]
+    script = """
+import os, ssl, time, urllib.request
+context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+response = urllib.request.urlopen("https://api.anthropic.com/slow-events", context=context, timeout=30)
+for line in response:
+    if line.strip():
+        print(time.time(), flush=True)
+"""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        origin.on("GET", path="/slow-events", headers=[("content-type", "text/event-stream")], chunks=chunks)
+        result = sandbox.run([binary(), "run", "--quiet", *to_origin(origin), "--confine", "--", *_without_variables(sys.executable, "-c", script)], PLAINSIGHT_DATA_DIR=sandbox.folder / "data")
+        times = [float(line) for line in result.stdout.split()]
+        check.equal(len(times), events, f"events: {result}")
+        gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+        check.that(all(gap > gap_secs / 2 for gap in gaps), f"events came together: {gaps}")
+
+
+def tests() -> list[tuple[str, object]]:
+    """Names and functions."""
+    clients_ = [(f"confine.client.{auth.value}", lambda auth=auth: client(auth)) for auth in Auth]
+    return [
+        *clients_,
+        ("confine.evader", evader),
+        ("confine.transfer", transfer),
+        ("confine.streaming", streaming),
+        ("confine.child", child),
+        ("confine.loopback", loopback),
+        ("confine.forbidden", forbidden),
+    ]
