@@ -53,6 +53,18 @@ impl ChildEnvironment {
         computed
     }
 
+    /// Sets variables besides.
+    pub fn extend<'a>(&mut self, variables: impl IntoIterator<Item = (&'a str, String)>) {
+        for (name, value) in variables {
+            self.set(name, value);
+        }
+    }
+
+    /// Adds a file to those that are written.
+    pub fn add_file(&mut self, path: PathBuf, content: Vec<u8>) {
+        self.files.push((path, content));
+    }
+
     /// The variables to set.
     pub fn changes(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.changes.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))

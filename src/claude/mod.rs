@@ -3,6 +3,8 @@
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
 mod child;
+mod command;
+mod exports;
 mod files;
 mod no_proxy;
 mod otlp;
@@ -18,6 +20,8 @@ use std::{
 };
 
 pub use child::{ChildEnvironment, ChildInputs};
+pub use command::{ClientCommand, settings_with};
+pub use exports::{OtlpCollector, OtlpExports, otlp_collector};
 pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};

@@ -127,12 +127,25 @@ pub struct Demo {
 /// close the records; a second one ends at once.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  plainsight proxy\n  HTTPS_PROXY=http://127.0.0.1:8788 NODE_EXTRA_CA_CERTS=$(plainsight ca path) claude"
+    after_help = "Examples:\n  plainsight proxy\n  HTTPS_PROXY=http://127.0.0.1:8788 NODE_EXTRA_CA_CERTS=$(plainsight ca path) claude\n  plainsight proxy --otlp --otlp-endpoint https://collector.example:4318\n\nThe last one stands where a collector would: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318.\ndocs/OTLP.md has worked examples."
 )]
 pub struct Proxy {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Also listen as an OpenTelemetry collector does, and send on what passes inspection
+    #[arg(long)]
+    pub otlp: bool,
+    /// Where what is received goes; KEY is one of `logs`, `metrics`, `traces`, `grpc`, `http`, and without one it is for
+    /// everything (repeatable) [default: OTEL_EXPORTER_OTLP_*ENDPOINT]
+    #[arg(long, value_name = "[KEY=]URL", requires = "otlp", value_hint = ValueHint::Url)]
+    pub otlp_endpoint: Vec<String>,
+    /// Address to receive OTLP over gRPC on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", requires = "otlp", default_value = "127.0.0.1:4317")]
+    pub otlp_grpc: SocketAddr,
+    /// Address to receive OTLP over HTTP on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", requires = "otlp", default_value = "127.0.0.1:4318")]
+    pub otlp_http: SocketAddr,
 }
 
 /// List what was recorded, oldest first.

@@ -21,7 +21,7 @@ use crate::{
     inspect::{self, Inspector, Known},
     model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
     policy::Policy,
-    proxy::{Limits, Proxy, ProxyConfig, Services},
+    proxy::{Limits, Proxy, ProxyConfig, ReceiverConfig, Services},
     report::Summary,
     rules::{self, RuleSet, Source},
 };
@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub(super) program: Option<String>,
     /// Where to listen.
     pub(super) listen: SocketAddr,
+    /// Receivers for OpenTelemetry.
+    pub(super) receivers: Vec<ReceiverConfig>,
     /// `user:password` that every client must present.
     pub(super) credential: Option<Secret<String>>,
     /// Hosts to decrypt besides the catalogue's.
@@ -52,6 +54,8 @@ pub(super) struct Plan {
 /// A running proxy and its run in the store.
 pub(super) struct Engine {
     pub(super) address: SocketAddr,
+    /// Where each of [`Plan::receivers`] listens.
+    pub(super) receivers: Vec<SocketAddr>,
     run: RunWriter,
     store: Store,
     new_since_ms: Option<i64>,
@@ -102,6 +106,7 @@ impl Engine {
         let config = ProxyConfig {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
+            receivers: plan.receivers,
             upstream: plan.upstream,
             named_addresses,
             limits: Limits { body: settings.body_limit, ..Limits::default() },
@@ -113,7 +118,7 @@ impl Engine {
             leaves: Arc::new(LeafCache::new(plan.ca, LEAF_CACHE_CAPACITY)),
         };
         let proxy = Proxy::bind(config, services).await.map_err(|error| Failure(error.to_string()))?;
-        let address = proxy.local_addr();
+        let (address, receivers) = (proxy.local_addr(), proxy.receiver_addrs());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(proxy.serve(async {
             // An engine that was dropped stops the proxy as well.
@@ -121,6 +126,7 @@ impl Engine {
         }));
         Ok(Self {
             address,
+            receivers,
             run,
             store,
             new_since_ms: baseline.since_ms,

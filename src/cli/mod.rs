@@ -9,6 +9,7 @@ mod exit;
 mod log;
 mod output;
 mod proxy;
+mod receiver;
 mod rules;
 mod run;
 mod scan;

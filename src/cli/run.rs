@@ -1,8 +1,8 @@
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,14 +13,15 @@ use tokio::process::{Child, Command};
 use crate::{
     ca::{CertificateAuthority, Scope},
     claude::{
-        ChildEnvironment, ChildInputs, ClientSettings, Environment, Platform, SettingsPlaces,
-        UpstreamProxies, otlp_endpoints,
+        self, ChildEnvironment, ChildInputs, ClientCommand, ClientSettings, Environment, OtlpExports,
+        Platform, SettingsPlaces, UpstreamProxies, otlp_endpoints,
     },
     cli::{
         args::Run,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
+        receiver,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -49,9 +50,13 @@ async fn run(
     let (program, arguments) = command.program.split_first().expect("clap requires a program");
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
-    let client_settings = client_settings(environment);
-    let intercepted =
-        intercepted(settings, &ClientSettings::overlay(&client_settings, environment.variables()));
+    let client = ClientCommand::find(program, arguments);
+    let client_settings = ChildSettings::read(environment, client.as_ref());
+    let overlaid = ClientSettings::overlay(&client_settings.layers, environment.variables());
+    let intercepted = intercepted(settings, &overlaid);
+    // Settings files say nothing to any other program.
+    let parent = if client.is_some() { &overlaid } else { environment.variables() };
+    let exports = OtlpExports::of(parent);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -59,18 +64,23 @@ async fn run(
     let ca = Arc::new(ca);
     let system_roots = config::system_roots();
     let token = engine::random_token()?;
-    let upstream = UpstreamProxies::from_environment(environment.variables())
+    let upstream = UpstreamProxies::from_environment(parent)
         .map_err(|error| Failure::new("the proxy that is set already", error))?;
+    let roots = engine::roots(settings, &system_roots)?;
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let receiver_of = |collector| receiver::for_child(collector, loopback, parent, &roots);
+    let receivers = exports.collectors.iter().map(receiver_of).collect();
     let engine = Engine::start(
         settings,
         Plan {
             mode: "run",
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: loopback,
+            receivers,
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),
-            roots: engine::roots(settings, &system_roots)?,
+            roots,
             upstream,
         },
     )
@@ -81,9 +91,9 @@ async fn run(
         .tempdir()
         .map_err(|error| Failure::new("making a private folder for the child's certificates", error))?;
     let proxy_url = format!("http://plainsight:{token}@{}", engine.address);
-    let child_environment = ChildEnvironment::compute(
+    let mut child_environment = ChildEnvironment::compute(
         ChildInputs {
-            parent: environment.variables(),
+            parent,
             proxy_url: &proxy_url,
             folder: folder.path(),
             ca_pem: ca.certificate_pem(),
@@ -91,19 +101,60 @@ async fn run(
         },
         |path| fs::read(path),
     );
+    if !exports.collectors.is_empty() {
+        child_environment.extend(exports.rewritten(&engine.receivers));
+    }
+    let overridden = child_environment.overridden_by(&client_settings.layers);
+    let (changed, kept): (Vec<_>, Vec<_>) =
+        overridden.into_iter().partition(|(_, path)| client.is_some() && *path != client_settings.managed);
+    let settings_file = (!changed.is_empty()).then(|| folder.path().join("settings.json"));
+    let arguments = match (&client, &settings_file) {
+        (Some(client), Some(file)) => client.with_settings(arguments, file),
+        _ => arguments.to_vec(),
+    };
+    if let Some(file) = settings_file {
+        let value = |name: &OsStr| {
+            child_environment.changes().find(|(ours, _)| *ours == name).map(|(_, value)| value)
+        };
+        let variables: Vec<_> =
+            changed.iter().filter_map(|(name, _)| Some((name.to_str()?, value(name)?.to_str()?))).collect();
+        let content = claude::settings_with(client_settings.on_command_line.as_deref(), variables);
+        child_environment.add_file(file, content);
+    }
     child_environment.write_files().map_err(|error| Failure::new("preparing the child", error))?;
     for problem in child_environment.problems() {
         eprintln!("plainsight: {problem}");
     }
-    for (variable, path) in child_environment.overridden_by(&client_settings) {
+    for (variable, path) in kept {
         eprintln!(
-            "plainsight: {} sets {}, which overrides ours: what the client sends may not be seen",
+            "plainsight: {} sets {}, which overrides ours: what the client sends may not be seen{}",
             path.display(),
-            variable.display()
+            variable.display(),
+            if client.is_some() {
+                ""
+            } else {
+                "; start the client itself under `plainsight run`, and it is set by --settings"
+            }
         );
     }
+    if !command.quiet {
+        for (collector, address) in exports.collectors.iter().zip(&engine.receivers) {
+            let scheme = collector.scheme.as_str();
+            eprintln!(
+                "plainsight: OTLP for {scheme}://{} is received at http://{address}",
+                collector.authority
+            );
+        }
+        for (variable, path) in changed {
+            eprintln!(
+                "plainsight: {} sets {}; --settings sets it to ours",
+                path.display(),
+                variable.display()
+            );
+        }
+    }
 
-    let status = run_child(program, arguments, &child_environment).await;
+    let status = run_child(program, &arguments, &child_environment).await;
     drop(folder);
     let code = status.as_ref().ok().map(exit_code);
     let summary = engine.finish(code.map(i32::from)).await?;
@@ -124,18 +175,43 @@ fn create_json(path: &Path) -> Result<(&Path, fs::File), Failure> {
     Ok((path, file))
 }
 
-/// What the client's own settings files say, as far as they can be read.
-fn client_settings(environment: &Env) -> Vec<ClientSettings> {
-    let platform = Platform::current();
-    let paths = config::Paths::new(environment, platform);
-    let (Some(client_folder), Ok(project)) = (paths.client_folder, std::env::current_dir()) else {
-        return Vec::new();
-    };
-    let places = SettingsPlaces { platform, client_folder: &client_folder, project: &project };
-    ClientSettings::read_all(&places, |path| fs::read_to_string(path)).unwrap_or_else(|error| {
-        eprintln!("plainsight: {error}; its `env` is not taken into account");
-        Vec::new()
-    })
+/// What the client's own settings say, as far as they can be read.
+#[derive(Default)]
+struct ChildSettings {
+    /// Highest precedence first.
+    layers: Vec<ClientSettings>,
+    /// The file that nothing overrides.
+    managed: PathBuf,
+    /// The text of what `--settings` names.
+    on_command_line: Option<String>,
+}
+
+impl ChildSettings {
+    fn read(environment: &Env, client: Option<&ClientCommand>) -> Self {
+        let platform = Platform::current();
+        let paths = config::Paths::new(environment, platform);
+        let (Some(client_folder), Ok(project)) = (paths.client_folder, std::env::current_dir()) else {
+            return Self::default();
+        };
+        let places = SettingsPlaces { platform, client_folder: &client_folder, project: &project };
+        let [managed, ..] = places.files();
+        let mut layers =
+            ClientSettings::read_all(&places, |path| fs::read_to_string(path)).unwrap_or_else(|error| {
+                eprintln!("plainsight: {error}; its `env` is not taken into account");
+                Vec::new()
+            });
+        let named = client.map(|client| client.settings(|path| fs::read_to_string(path))).transpose();
+        let named = named.unwrap_or_else(|error| {
+            eprintln!("plainsight: --settings: {error}; its `env` is not taken into account");
+            None
+        });
+        let on_command_line = named.flatten().map(|(layer, text)| {
+            let at = usize::from(layers.first().is_some_and(|first| first.path == managed));
+            layers.insert(at, layer);
+            text
+        });
+        Self { layers, managed, on_command_line }
+    }
 }
 
 /// The hosts to decrypt besides the catalogue's: what was asked for, and the collectors that the child is told of.

@@ -4,7 +4,8 @@
 //! The walk: `listener` accepts, `client` serves the proxy's own HTTP, `connect` opens a tunnel, `sniff` looks
 //! at its first bytes, `intercept` ends TLS, `exchange` takes one request through inspection and audit to
 //! `upstream` and streams the answer back; `tunnel` passes everything else through unread. `framing` stands
-//! in front of each HTTP/1 parser and refuses what two parsers could read in two ways.
+//! in front of each HTTP/1 parser and refuses what two parsers could read in two ways. `receiver` listens as an
+//! OpenTelemetry collector does, and takes requests the same way from `exchange` on.
 
 mod body;
 mod client;
@@ -19,6 +20,7 @@ mod headers;
 mod intercept;
 mod io;
 mod listener;
+mod receiver;
 mod respond;
 mod rooms;
 mod services;
@@ -30,6 +32,7 @@ mod websocket;
 pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
+pub use receiver::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Signal, Takes};
 pub use services::{
     Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
     Services,

@@ -5,11 +5,16 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
 
+/// What we said ourselves; rides on an answer so that it can be said in another way.
+#[derive(Clone, Debug)]
+pub(crate) struct Said(pub(crate) String);
+
 /// A short text for the person who reads the client's log.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
     let mut response =
         Response::new(ResponseBody::local(Bytes::from(format!("plainsight: {message}\n")), None));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Said(message.to_owned()));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

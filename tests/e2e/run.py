@@ -33,10 +33,11 @@ def main() -> int:
     import otlp
     import product_tests
     import real_client
+    import receiver
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, replay]
+    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, receiver, replay]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:

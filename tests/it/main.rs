@@ -8,6 +8,7 @@ mod layering;
 mod proxy_basics;
 mod proxy_bytes;
 mod proxy_guards;
+mod proxy_receiver;
 mod proxy_streams;
 mod proxy_tls;
 mod scan;

@@ -94,6 +94,7 @@ async fn demo(
             program: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             credential: None,
+            receivers: Vec::new(),
             intercepted,
             ca: Arc::new(ca),
             roots: trusted(&[&origin.certificate]),

@@ -52,6 +52,11 @@ impl Origin {
         Self::start(Some(TlsAcceptor::from(ca.server_config(names, alpn)))).await
     }
 
+    /// TLS that wants a certificate of `ca` from its clients.
+    pub async fn mutual_tls(ca: &TestCa, names: &[&str]) -> Self {
+        Self::start(Some(TlsAcceptor::from(ca.mutual_config(names)))).await
+    }
+
     /// Cleartext HTTP/1, or HTTP/2 with prior knowledge.
     pub async fn plain() -> Self {
         Self::start(None).await
