@@ -4,8 +4,10 @@
 //! waits in one transaction and then answers everyone at once. The wall: this room keeps what it is given. It
 //! does not decide what may be kept; masking is done before a record gets here.
 
+mod after;
 mod baseline;
 mod error;
+mod facts;
 mod files;
 mod packed;
 mod reader;
@@ -18,6 +20,7 @@ mod writer;
 
 pub use baseline::Baseline;
 pub use error::AuditError;
+pub use facts::Fact;
 pub use files::existing_key;
 pub use reader::{Filter, Order, Reader};
 pub use store::{Options, RunWriter, Store, Sync};

@@ -65,6 +65,10 @@ pub struct Reader {
 }
 
 impl Reader {
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Opens the store in `folder` for reading.
     ///
     /// # Errors

@@ -101,7 +101,7 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
 }
 
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, FACTS];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
@@ -209,6 +209,15 @@ const BASELINE: &str = "
         first_run      INTEGER NOT NULL REFERENCES run (id),
         first_time_ms  INTEGER NOT NULL,
         PRIMARY KEY (kind, name)
+    ) WITHOUT ROWID, STRICT;
+";
+
+/// What is known as of some time; not a record, and never part of one.
+const FACTS: &str = "
+    CREATE TABLE fact (
+        name     TEXT PRIMARY KEY,
+        time_ms  INTEGER NOT NULL,
+        value    TEXT NOT NULL
     ) WITHOUT ROWID, STRICT;
 ";
 

@@ -118,6 +118,21 @@ impl ChildEnvironment {
         Ok(())
     }
 
+    /// Writes the files into `folder`, whatever folder the variables name, in place of those that are there.
+    ///
+    /// # Errors
+    /// [`ClaudeError::Io`].
+    pub fn replace_files_in(&self, folder: &Path) -> Result<(), ClaudeError> {
+        for (path, content) in &self.files {
+            let path = folder.join(path.file_name().unwrap_or(path.as_os_str()));
+            let failed = |source| ClaudeError::Io { path: path.clone(), source };
+            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+            file.write_all(content).map_err(failed)?;
+            file.persist(&path).map_err(|error| failed(error.error))?;
+        }
+        Ok(())
+    }
+
     fn proxy_variables(&mut self, inputs: &ChildInputs<'_>) {
         for name in PROXY_VARIABLES {
             self.set(name, inputs.proxy_url);

@@ -10,6 +10,7 @@ mod no_proxy;
 mod otlp;
 mod settings;
 mod upstream;
+mod usage;
 mod version;
 
 use std::{
@@ -27,6 +28,7 @@ pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
 pub use settings::{ClientSettings, Platform, SettingsPlaces};
 pub use upstream::{UpstreamProxies, UpstreamProxy};
+pub use usage::{PlanUsage, UsageWindow};
 pub use version::{ClientVersion, client_version};
 
 /// Environment variables, as they were when plainsight started or as a child gets them.

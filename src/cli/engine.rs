@@ -107,6 +107,7 @@ impl Engine {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
             receivers: plan.receivers,
+            answers: Some(Arc::new(store.clone())),
             upstream: plan.upstream,
             named_addresses,
             limits: Limits { body: settings.body_limit, ..Limits::default() },

@@ -5,7 +5,9 @@ mod args;
 mod ca;
 mod demo;
 mod engine;
+mod env;
 mod exit;
+mod export;
 mod log;
 mod output;
 mod proxy;
@@ -13,7 +15,9 @@ mod receiver;
 mod rules;
 mod run;
 mod scan;
+mod service;
 mod show;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -56,6 +60,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(command) => {
             demo::execute(&command, settings(&cli.global)?, cli.global.data_dir.as_deref(), &terminal)
         }
+        Command::Env(command) => env::execute(&command, &settings(&cli.global)?, &environment),
+        Command::Export(command) => export::execute(&command, &settings(&cli.global)?, &environment),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());
@@ -67,6 +73,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Service(command) => {
+            service::execute(&command, &cli.global, &settings(&cli.global)?, &environment)
+        }
+        Command::Usage(command) => usage::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use rustls::RootCertStore;
 use crate::{
     claude::UpstreamProxies,
     model::{ByteSize, ConnectTo, Secret},
-    proxy::receiver::ReceiverConfig,
+    proxy::{receiver::ReceiverConfig, services::Answers},
 };
 
 /// What the proxy is told when it starts.
@@ -34,6 +35,8 @@ pub struct ProxyConfig {
     pub forbidden: Vec<SocketAddr>,
     /// Listeners that speak as OpenTelemetry collectors do.
     pub receivers: Vec<ReceiverConfig>,
+    /// Whoever learns from answers.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Sizes, numbers and times.
     pub limits: Limits,
 }
@@ -50,6 +53,7 @@ impl ProxyConfig {
             roots,
             forbidden: Vec::new(),
             receivers: Vec::new(),
+            answers: None,
             limits: Limits::default(),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         config::Limits,
         flow::{Flow, Start},
         receiver::Receiver,
-        services::{AuditUnavailable, Services},
+        services::{Answers, AuditUnavailable, Services},
         upstream::{Protocol, Upstream},
     },
 };
@@ -27,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) upstream: Upstream,
     pub(crate) acceptors: Acceptors,
     pub(crate) receivers: Vec<Arc<Receiver>>,
+    pub(crate) answers: Option<Arc<dyn Answers>>,
     pub(crate) limits: Limits,
     /// The base64 of `user:password` that clients must present.
     pub(crate) credential: Option<Secret<String>>,

@@ -27,7 +27,7 @@ use crate::{
         Outcome, RequestHead, Scheme, Secret,
     },
     proxy::{
-        body::{Captured, Progress, RequestBody, ResponseBody, capture, drain},
+        body::{Captured, Progress, RequestBody, ResponseBody, Tee, capture, drain},
         client::{Link, Next, Scope},
         connect::connect,
         engine::Engine,
@@ -36,7 +36,7 @@ use crate::{
         headers,
         receiver::{ANSWER_TIME, Collector, Dialect, Receiver},
         respond,
-        services::{Forward, Inspected},
+        services::{Answer, Forward, Inspected},
         upstream::{Offer, Protocol, Return, Route, Wire},
         websocket::Upgrade,
     },
@@ -354,7 +354,24 @@ impl Step {
             head.version = Version::HTTP_11;
         }
         let announced = !is_http2 && head.headers.contains_key(CONTENT_LENGTH);
-        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced))
+        let tee = self.tee(&head);
+        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced, tee))
+    }
+
+    /// What copies the answer, if somebody learns from it.
+    fn tee(&self, head: &http::response::Parts) -> Option<Tee> {
+        let answers = self.engine.answers.as_ref()?;
+        let destination = &self.destination.id;
+        let wanted = head.status == StatusCode::OK && answers.wants(destination);
+        wanted.then(|| {
+            let answer = Answer {
+                destination: destination.clone(),
+                time_ms: self.start.time_ms,
+                headers: head.headers.clone(),
+                body: Bytes::new(),
+            };
+            Tee::new(answers, answer)
+        })
     }
 
     /// The other side switched protocols: so do we, once the answer is out.

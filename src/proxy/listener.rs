@@ -70,6 +70,7 @@ impl Proxy {
             upstream: Upstream::new(&config, address, None)?,
             acceptors: Acceptors::new()?,
             receivers,
+            answers: config.answers,
             limits: config.limits,
             credential,
             stopping,

@@ -33,7 +33,8 @@ pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
 pub use receiver::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Signal, Takes};
+pub use rooms::PLAN_USAGE;
 pub use services::{
-    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Refusal,
-    Services,
+    Answer, Answers, Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves,
+    Opened, Refusal, Services,
 };

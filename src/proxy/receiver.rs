@@ -2,6 +2,8 @@
 //! collector that it is for. Failures on the way there are said as a collector would say them, so that a client
 //! keeps what it has and tries again.
 
+mod peer;
+
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -204,6 +206,13 @@ impl Receiver {
 
     /// Serves one connection.
     pub(crate) async fn serve(self: Arc<Self>, engine: Arc<Engine>, mut stream: TcpStream) {
+        // OTLP has no place for the credential that a run's proxy wants; the kernel knows who it is.
+        if engine.credential.is_some() && peer::is_someone_else(&stream) {
+            tracing::warn!(
+                "another user of this machine connected to the OTLP receiver, and was turned away"
+            );
+            return;
+        }
         let mut buffer = bytes::BytesMut::new();
         let spoken = tokio::select! {
             spoken = sniff(&mut stream, &mut buffer, engine.limits.head_time) => spoken,
@@ -429,8 +438,9 @@ const MOST_EXPORTS: usize = 32;
 const TURN_TIME: Duration = Duration::from_secs(5);
 /// How long a collector may take to answer. SDKs have given up long before; what is held for it is let go.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(60);
-/// What `Retry-After` says: long enough to spare a collector that starts, short enough for a client that is about to end.
-const RETRY_AFTER_SECS: u16 = 1;
+/// What `Retry-After` says. Node's SDK tries five times and no longer than ten seconds in all, and so gets furthest
+/// with two.
+const RETRY_AFTER_SECS: u16 = 2;
 /// How much of a path is repeated to whoever asked for it.
 const LONGEST_NAMED_PATH: usize = 80;
 

@@ -4,6 +4,7 @@
 //! hostile to a terminal until it went through [`sanitize`], which is the only place that knows how.
 
 pub mod json;
+mod otlp;
 mod scan;
 mod screen;
 mod show;
@@ -12,10 +13,13 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 mod text;
+mod usage;
 mod words;
 
+pub use otlp::OtlpLogs;
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
 pub use summary::{Found, Summary, Told, Tunneled, Unread};
 pub use text::{View, sanitize};
+pub use usage::{UnknownPlaceholder, UsageColours, UsageView, usage_line, usage_template};

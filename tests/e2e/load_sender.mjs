@@ -5,10 +5,12 @@ import { createRequire } from 'node:module';
 
 const job = JSON.parse(fs.readFileSync(0, 'utf8'));
 const require = createRequire(`${job.modules}/`);
+const { diag } = require('@opentelemetry/api');
 const { LoggerProvider, BatchLogRecordProcessor } = require('@opentelemetry/sdk-logs');
 const kind = { grpc: 'grpc', 'http/json': 'http', 'http/protobuf': 'proto' }[job.protocol];
 const { OTLPLogExporter } = require(`@opentelemetry/exporter-logs-otlp-${kind}`);
 
+diag.setLogger({ error: console.error, warn: console.error, info() {}, debug() {}, verbose() {} });
 const url = job.protocol === 'grpc' ? job.endpoint : `${job.endpoint}/v1/logs`;
 const exporter = new OTLPLogExporter({ url, timeoutMillis: 60_000 });
 // The queue holds everything: what is lost would be lost behind it.

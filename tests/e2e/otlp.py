@@ -133,9 +133,12 @@ def settings(way: Way, how: str) -> None:
         store = Store(sandbox)
         files = {"user": sandbox.home / ".claude" / "settings.json", "local": sandbox.work / ".claude" / "settings.local.json", "flag": sandbox.folder / "own.json"}
         files[how].parent.mkdir(exist_ok=True)
-        files[how].write_text(json.dumps({"env": way.environment(), "includeCoAuthoredBy": False}))
+        # A project's own files may not switch telemetry on, and may say where it goes.
+        named = {name: value for name, value in way.environment().items() if how != "local" or name.endswith("_ENDPOINT")}
+        others = {name: value for name, value in way.environment().items() if name not in named}
+        files[how].write_text(json.dumps({"env": named, "includeCoAuthoredBy": False}))
         flags = ["--settings", str(files[how])] if how == "flag" else []
-        result = store_run(sandbox, store, origin, [*to_origin(origin), "--", *client_command(native()), *flags])
+        result = store_run(sandbox, store, origin, [*to_origin(origin), "--", *client_command(native()), *flags], **others)
         requests = [request for request in origin.requests() if request.host == COLLECTOR]
         flows = [flow for flow in store.log() if flow["authority"] == way.authority and flow["method"] == "POST"]
         check.equal(result.code, 0, f"exit code of {result}")

@@ -28,6 +28,7 @@ def main() -> int:
 
     _use_own_interpreter()
     import durability
+    import export
     import identity
     import leaf
     import otlp
@@ -37,7 +38,7 @@ def main() -> int:
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, receiver, replay]
+    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, receiver, export, replay]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:

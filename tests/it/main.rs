@@ -4,7 +4,9 @@
 
 mod bombs;
 mod captures;
+mod export;
 mod layering;
+mod proxy_answers;
 mod proxy_basics;
 mod proxy_bytes;
 mod proxy_guards;

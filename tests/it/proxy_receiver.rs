@@ -134,7 +134,7 @@ async fn a_collector_that_is_down_is_said_as_a_collector_says_it() {
     let (head, _, body) = grpc(address, b"\0\0\0\0\0").await;
 
     assert_eq!(http.status, 503);
-    assert!(http.head.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{}", http.head);
+    assert!(http.head.to_ascii_lowercase().contains("\r\nretry-after: 2\r\n"), "{}", http.head);
     let said: serde_json::Value = serde_json::from_slice(&http.body).unwrap();
     assert_eq!(said["code"], 14);
     assert_eq!((head["grpc-status"].as_bytes(), body.len()), (&b"14"[..], 0));

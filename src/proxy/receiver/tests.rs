@@ -117,7 +117,7 @@ fn failures_are_said_as_a_collector_says_them() {
 
     for answer in [&json, &protobuf] {
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer.headers()[RETRY_AFTER], "1");
+        assert_eq!(answer.headers()[RETRY_AFTER], "2");
     }
     assert_eq!(json.headers()[CONTENT_TYPE], "application/json");
     assert_eq!((grpc.status(), &grpc.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from(14)));

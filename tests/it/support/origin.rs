@@ -124,7 +124,12 @@ async fn serve_h1<S: AsyncRead + AsyncWrite + Unpin>(
             .strip_prefix("http://")
             .and_then(|rest| rest.find('/').map(|at| &rest[at..]))
             .unwrap_or(&path);
-        let path = path.split('?').next().unwrap_or("/").trim_start_matches("/telemetry");
+        let path = path
+            .split('?')
+            .next()
+            .unwrap_or("/")
+            .trim_start_matches("/telemetry")
+            .trim_start_matches("/settings");
         if path == "/early" {
             let _ = stream
                 .write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
