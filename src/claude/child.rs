@@ -118,7 +118,8 @@ impl ChildEnvironment {
         Ok(())
     }
 
-    /// Writes the files into `folder`, whatever folder the variables name, in place of those that are there.
+    /// Writes the files into `folder`, whatever folder the variables name, in place of those that are there. They are
+    /// certificates and no secret: whoever may enter the folder may read them, such as another user in a container.
     ///
     /// # Errors
     /// [`ClaudeError::Io`].
@@ -128,6 +129,10 @@ impl ChildEnvironment {
             let failed = |source| ClaudeError::Io { path: path.clone(), source };
             let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
             file.write_all(content).map_err(failed)?;
+            #[cfg(unix)]
+            file.as_file()
+                .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .map_err(failed)?;
             file.persist(&path).map_err(|error| failed(error.error))?;
         }
         Ok(())

@@ -1,10 +1,10 @@
 use serde_json::json;
 
 use crate::{
+    audit::{AuditError, Reader},
     claude::PlanUsage,
     cli::{
         args::{Usage, UsageStyle},
-        engine,
         exit::{Exit, Failure},
         output::{self, Terminal, now_ms},
     },
@@ -14,9 +14,12 @@ use crate::{
 };
 
 pub(super) fn execute(command: &Usage, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let fact = engine::reader(settings)?
-        .fact(PLAN_USAGE)
-        .map_err(|error| Failure::new("reading what is known of the plan", error))?;
+    let failed = |error| Failure::new("reading what is known of the plan", error);
+    let fact = match Reader::open(&settings.data_dir) {
+        Ok(reader) => reader.fact(PLAN_USAGE).map_err(failed)?,
+        Err(AuditError::NoStore(_)) => None,
+        Err(error) => return Err(failed(error)),
+    };
     let Some(fact) = fact else {
         eprintln!(
             "plainsight: no answer about the plan has passed by yet; the client asks for it with /usage"

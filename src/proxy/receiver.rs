@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    model::{Authority, Scheme},
+    claude::UpstreamProxies,
+    model::{Authority, Host, Scheme},
     proxy::{
         body::ResponseBody,
         client::{Scope, serve_http1, serve_http2},
@@ -182,13 +183,25 @@ impl Receiver {
             let tls = config.tls.as_ref();
             let roots = tls.and_then(|tls| tls.roots.clone()).unwrap_or_else(|| proxy.roots.clone());
             let forbidden = proxy.forbidden.iter().chain(own).copied().collect();
-            // Whoever configured the collector named its address.
             let mut named_addresses = proxy.named_addresses.clone();
-            if let crate::model::Host::Ip(address) = config.authority.host() {
-                named_addresses.push(*address);
-            }
-            let to_collector =
-                ProxyConfig { roots, forbidden, named_addresses, receivers: Vec::new(), ..proxy.clone() };
+            let is_here = match config.authority.host() {
+                Host::Domain(name) => &**name == "localhost",
+                Host::Ip(address) => {
+                    // Whoever configured the collector named its address.
+                    named_addresses.push(*address);
+                    address.is_loopback()
+                }
+            };
+            // No proxy reaches what is on this machine, and no client asks one.
+            let upstream = if is_here { UpstreamProxies::default() } else { proxy.upstream.clone() };
+            let to_collector = ProxyConfig {
+                upstream,
+                named_addresses,
+                roots,
+                forbidden,
+                receivers: Vec::new(),
+                ..proxy.clone()
+            };
             let identity = tls.and_then(|tls| tls.identity.as_deref());
             let upstream = Upstream::new(&to_collector, address, identity)?;
             Ok(Arc::new(Collector { config, upstream }))

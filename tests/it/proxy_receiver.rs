@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use plainsight::{
+    claude::UpstreamProxies,
     model::{Authority, ConnectTo, Outcome, Scheme},
     proxy::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Takes},
 };
@@ -154,6 +155,21 @@ async fn a_store_that_cannot_write_makes_the_client_try_again() {
 
     assert_eq!(head["grpc-status"], "14");
     assert!(origin.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_collector_on_this_machine_is_not_asked_of_the_proxy_that_we_are_behind() {
+    let (ours, origin) = (TestCa::new(), Origin::plain().await);
+    let proxies = [("http_proxy".into(), format!("http://{}", nowhere().await).into())];
+    let mut setup = Setup::new(&ours, origin.address);
+    setup.config.connect_to = Vec::new();
+    setup.config.upstream = UpstreamProxies::from_environment(&proxies.into()).unwrap();
+    let (_proxy, address) = receiving(setup, collector(Scheme::Http, &origin.address.to_string())).await;
+    let mut client = Client::plain(address).await;
+
+    let answer = client.ask("POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").await;
+
+    assert_eq!(answer.status, 200);
 }
 
 // PITFALLS 18
