@@ -11,7 +11,7 @@
 //! 4. [`audit`] makes the record durable; only then does [`proxy`] send a byte upstream.
 //! 5. The answer streams back, and its outcome closes the record.
 //!
-//! Later [`report`] and `compliance` read the records back for [`cli`].
+//! Later [`report`] and [`compliance`] read the records back for [`cli`].
 //!
 //! `scan` enters at step 3 with requests that [`har`] reads from a recording.
 //!
@@ -23,11 +23,13 @@ pub mod model;
 pub mod audit;
 pub mod ca;
 pub mod claude;
+pub mod compliance;
 pub mod destination;
 pub mod encoding;
 pub mod har;
 pub mod payload;
 pub mod policy;
+pub mod redaction;
 pub mod rules;
 // Floor 2
 pub mod inspect;

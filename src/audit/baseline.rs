@@ -134,7 +134,7 @@ mod tests {
         let store = Store::open(folder.path(), Options::default()).unwrap();
         let run = begin(&store, 1_000);
         let connection = store.connect().unwrap();
-        connection.execute_batch("DROP TABLE baseline; DROP TABLE fact; PRAGMA user_version = 3").unwrap();
+        connection.execute_batch("DROP TABLE baseline; DROP TABLE chain; ALTER TABLE run DROP COLUMN head; DROP TABLE run_told; DROP TABLE fact; PRAGMA user_version = 3").unwrap();
         drop((connection, store));
 
         let reader = crate::audit::Reader::open(folder.path()).unwrap();

@@ -6,6 +6,9 @@
 
 mod after;
 mod baseline;
+mod chain;
+#[cfg(test)]
+mod chain_tests;
 mod error;
 mod facts;
 mod files;
@@ -14,14 +17,19 @@ mod reader;
 mod rows;
 mod schema;
 mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod told;
+mod verify;
 mod writer;
 
 pub use baseline::Baseline;
+pub use chain::{ChainHash, ChainHead, NoChainHash};
 pub use error::AuditError;
 pub use facts::Fact;
 pub use files::existing_key;
 pub use reader::{Filter, Order, Reader};
 pub use store::{Options, RunWriter, Store, Sync};
+pub use verify::{FAULTS, Fault, FaultKind, Verification};
 pub use writer::{AuditWriter, OpenFlow};

@@ -10,8 +10,8 @@ use std::{
 use zstd::bulk::Compressor;
 
 use crate::model::{
-    CapturedFields, FieldPath, Finding, Fingerprint, RuleId, SentCredential, push_number, push_text,
-    shared_prefix, take_number, take_text,
+    AppliedEdit, CapturedFields, FieldPath, Finding, Fingerprint, Rewriting, RuleId, SentCredential,
+    push_number, push_text, shared_prefix, take_number, take_text,
 };
 
 /// What is a flow's own, and not looked for by itself.
@@ -21,6 +21,7 @@ pub(super) struct Details {
     pub(super) findings: Vec<Finding>,
     pub(super) news: Vec<Box<str>>,
     pub(super) fields_left_out: u32,
+    pub(super) rewriting: Option<Rewriting>,
 }
 
 impl Details {
@@ -30,8 +31,9 @@ impl Details {
     /// rule, category, severity, confidence, length, fingerprint and preview. Of each finding remain the number of its
     /// value, its path (as far as it differs from the path before) and its span.
     pub(super) fn pack(&self) -> Option<Vec<u8>> {
-        let Self { credentials, findings, news, fields_left_out } = self;
-        if credentials.is_empty() && findings.is_empty() && news.is_empty() && *fields_left_out == 0 {
+        let Self { credentials, findings, news, fields_left_out, rewriting } = self;
+        let has_lists = !credentials.is_empty() || !findings.is_empty() || !news.is_empty();
+        if !has_lists && *fields_left_out == 0 && rewriting.is_none() {
             return None;
         }
         let mut packed = Vec::with_capacity(256 + findings.len() * 32);
@@ -74,6 +76,10 @@ impl Details {
         }
         push_number(&mut packed, findings.len() as u64);
         packed.extend_from_slice(&places);
+        // At the end, where records of older versions have nothing.
+        if let Some(rewriting) = rewriting {
+            pack_rewriting(&mut packed, rewriting);
+        }
         Some(compress_large(packed, LARGE_DETAILS))
     }
 
@@ -114,8 +120,51 @@ impl Details {
             let span = take_small(rest)?..take_small(rest)?;
             Some(Finding { path: FieldPath::from_raw(path.as_str()), span, ..value.clone() })
         })?;
-        rest.is_empty().then_some(Self { credentials, findings, news, fields_left_out })
+        let rewriting = match rest.is_empty() {
+            true => None,
+            false => Some(unpack_rewriting(rest)?),
+        };
+        rest.is_empty().then_some(Self { credentials, findings, news, fields_left_out, rewriting })
     }
+}
+
+fn pack_rewriting(packed: &mut Vec<u8>, rewriting: &Rewriting) {
+    push_number(packed, rewriting.body_bytes);
+    push_number(packed, rewriting.edits_left_out.into());
+    push_number(packed, rewriting.edits.len() as u64);
+    let mut last_path = "";
+    for edit in &rewriting.edits {
+        let path = edit.path.as_str();
+        let shared = shared_prefix(last_path, path);
+        push_number(packed, shared as u64);
+        push_text(packed, &path[shared..]);
+        push_text(packed, &edit.method);
+        push_number(packed, edit.before.into());
+        push_number(packed, edit.after.into());
+        push_text(packed, &edit.with);
+        last_path = path;
+    }
+}
+
+fn unpack_rewriting(rest: &mut &[u8]) -> Option<Rewriting> {
+    let (body_bytes, edits_left_out) = (take_number(rest)?, take_small(rest)?);
+    let mut path = String::new();
+    let edits = take_list(rest, |rest| {
+        let shared = take_small(rest)? as usize;
+        if !path.is_char_boundary(shared) {
+            return None;
+        }
+        path.truncate(shared);
+        path.push_str(take_text(rest)?);
+        Some(AppliedEdit {
+            path: FieldPath::from_raw(path.as_str()),
+            method: take_text(rest)?.into(),
+            before: take_small(rest)?,
+            after: take_small(rest)?,
+            with: take_text(rest)?.into(),
+        })
+    })?;
+    Some(Rewriting { body_bytes, edits, edits_left_out })
 }
 
 /// A finding, compared by what depends on its value alone.
@@ -235,6 +284,28 @@ mod tests {
             findings: (0..findings).map(finding).collect(),
             news: vec!["field json:ä".into(), "path".into()],
             fields_left_out: 300,
+            rewriting: None,
+        }
+    }
+
+    #[test]
+    fn a_rewriting_comes_back_as_it_was() {
+        let edit = |at: u32| AppliedEdit {
+            path: FieldPath::from_raw(format!("json:events/{at}/é{}", at % 2)),
+            method: "summary".into(),
+            before: at,
+            after: 300,
+            with: "REDACTED".into(),
+        };
+        let rewriting =
+            Rewriting { body_bytes: 70_000, edits: (0..300).map(edit).collect(), edits_left_out: 3 };
+        for written in [details(2), Details::default()] {
+            let written = Details { rewriting: Some(rewriting.clone()), ..written };
+
+            let read = Details::unpack(&written.pack().unwrap()).unwrap();
+
+            assert_eq!(read.findings, written.findings);
+            assert_eq!(read.rewriting, written.rewriting);
         }
     }
 

@@ -65,10 +65,6 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
     /// Opens the store in `folder` for reading.
     ///
     /// # Errors
@@ -90,6 +86,10 @@ impl Reader {
         connection
             .map(|connection| Self { connection })
             .ok_or_else(|| AuditError::NoStore(folder.display().to_string()))
+    }
+
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Every run, oldest first.

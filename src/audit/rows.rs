@@ -1,6 +1,6 @@
 //! Records to rows and back. Encoding happens on the caller's thread, so that the writer only writes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     audit::{
         AuditError,
+        chain::{Content, ContentDigest, LinkKind, Tail},
         packed::{self, Details},
     },
     model::{
-        Action, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing, FlowId,
-        FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
+        Action, Answer, CapturedFields, DestinationId, DestinationKind, Finding, Fingerprint, FlowClosing,
+        FlowId, FlowKind, FlowOpening, FlowRecord, NotInspected, Outcome, push_text, take_text,
     },
 };
 
@@ -34,6 +35,7 @@ pub(super) struct OpeningRow {
     terms: Option<Vec<u8>>,
     fields: Option<Vec<u8>>,
     body: Option<Vec<u8>>,
+    digest: ContentDigest,
 }
 
 impl OpeningRow {
@@ -47,6 +49,8 @@ impl OpeningRow {
             version: opening.version,
             user_agent: opening.user_agent,
             policy_row: opening.policy_row,
+            policy_hash: opening.policy_hash,
+            answered: opening.answered,
             format: opening.format,
         };
         let terms = terms_of(&opening.findings);
@@ -55,9 +59,10 @@ impl OpeningRow {
             findings: opening.findings,
             news: opening.news,
             fields_left_out: opening.fields_left_out,
+            rewriting: opening.rewriting,
         };
         let fields = (!opening.fields.is_empty()).then(|| packed::pack_fields(&opening.fields));
-        Self {
+        let mut row = Self {
             key: opening.id.to_key(),
             time_ms: opening.time_ms,
             destination: opening.destination,
@@ -72,7 +77,30 @@ impl OpeningRow {
             terms,
             fields,
             body: opening.body.map(|body| packed::compress(&body)),
-        }
+            digest: Content::new().digest(),
+        };
+        row.digest = row.content().digest();
+        row
+    }
+
+    /// What the record says, by the names of the columns; `stored.rs` reads the same back.
+    fn content(&self) -> Content<'_> {
+        let mut content = Content::new();
+        content.number("key", self.key);
+        content.number("time_ms", self.time_ms);
+        content.text("destination", self.destination.as_str());
+        content.text("authority", &self.authority);
+        content.text("path", &self.path);
+        content.text("shape", &self.shape);
+        content.text("action", self.action.as_str());
+        content.text_if("not_inspected", self.not_inspected.map(NotInspected::as_str));
+        content.text_if("session", self.session.as_deref());
+        content.number("request_bytes", to_integer(self.request_bytes));
+        content.blob_if("details", self.details.as_deref());
+        content.blob_if("terms", self.terms.as_deref());
+        content.blob_if("payload.fields", self.fields.as_deref());
+        content.blob_if("payload.body", self.body.as_deref());
+        content
     }
 
     /// What it occupies in memory, roughly, in bytes.
@@ -88,7 +116,12 @@ impl OpeningRow {
     }
 
     /// Writes it, within the caller's transaction.
-    pub(super) fn write(&self, connection: &Connection, interner: &mut Interner) -> Result<(), AuditError> {
+    pub(super) fn write(
+        &self,
+        connection: &Connection,
+        interner: &mut Interner,
+        chain: &mut Tail,
+    ) -> Result<(), AuditError> {
         let destination = interner.term(connection, "destination", self.destination.as_str())?;
         let shape = interner.term(connection, "shape", &self.shape)?;
         let place = interner.place(connection, &self.authority, &self.path)?;
@@ -114,6 +147,7 @@ impl OpeningRow {
                 connection.prepare_cached(INSERT_PAYLOAD)?.execute(params![self.key, kind, data])?;
             }
         }
+        chain.append(connection, LinkKind::Opening, self.key, &self.digest)?;
         Ok(())
     }
 }
@@ -123,8 +157,9 @@ pub(super) fn write_closing(
     connection: &Connection,
     id: FlowId,
     closing: &FlowClosing,
+    chain: &mut Tail,
 ) -> Result<(), AuditError> {
-    connection.prepare_cached(CLOSE_FLOW)?.execute(params![
+    let written = connection.prepare_cached(CLOSE_FLOW)?.execute(params![
         id.to_key(),
         closing.outcome.as_str(),
         closing.status,
@@ -134,6 +169,18 @@ pub(super) fn write_closing(
         closing.error,
         closing.not_inspected.map(NotInspected::as_str),
     ])?;
+    if written > 0 {
+        let mut content = Content::new();
+        content.number("key", id.to_key());
+        content.text("outcome", closing.outcome.as_str());
+        content.number_if("status", closing.status.map(i64::from));
+        content.number("sent_bytes", to_integer(closing.request_bytes));
+        content.number("response_bytes", to_integer(closing.response_bytes));
+        content.number("duration_ms", to_integer(closing.duration_ms));
+        content.text_if("error", closing.error.as_deref());
+        content.text_if("closing_reason", closing.not_inspected.map(NotInspected::as_str));
+        chain.append(connection, LinkKind::Closing, id.to_key(), &content.digest())?;
+    }
     Ok(())
 }
 
@@ -163,7 +210,9 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         session: session.map(Fingerprint::try_from).transpose().map_err(|_| damaged("session"))?,
         request_bytes: from_integer(row.get(8)?),
         action: read_word(row, 5)?.ok_or_else(|| damaged("action"))?,
+        answered: shape.answered,
         policy_row: shape.policy_row,
+        policy_hash: shape.policy_hash,
         not_inspected: read_word(row, 6)?,
         format: shape.format,
         credentials: details.credentials,
@@ -172,6 +221,7 @@ pub(super) fn read_flow(row: &Row<'_>) -> Result<FlowRecord, AuditError> {
         fields_left_out: details.fields_left_out,
         body: None,
         news: details.news,
+        rewriting: details.rewriting,
     };
     let closing = match read_word::<Outcome>(row, 11)? {
         Some(outcome) => Some(FlowClosing {
@@ -286,6 +336,11 @@ struct Shape {
     user_agent: Option<Box<str>>,
     policy_row: Box<str>,
     format: Option<Box<str>>,
+    // Absent in records of the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy_hash: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answered: Option<Answer>,
 }
 
 /// Rules, categories and the categories above them (`pii` for `pii.account`), each once and in one order:

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::audit::{AuditError, Sync, files};
+use crate::audit::{AuditError, Sync, files, stored, told};
 
 /// What the store is called in its folder.
 pub(super) const DATABASE_FILE: &str = "audit.db";
@@ -92,16 +92,29 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
     // Asked again under the lock: another process may have been faster.
     let found = check_version(&transaction)?;
     // A new file has schema 0, and needs every step.
+    let had_chain = has_chain(&transaction)?;
     for migration in MIGRATIONS.iter().skip(found.saturating_sub(OLDEST - 1) as usize) {
         transaction.execute_batch(migration)?;
+    }
+    if !had_chain {
+        // After every step, so that what is hashed is what later readers see.
+        stored::adopt(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", NEWEST)?;
     transaction.commit()?;
     Ok(())
 }
 
+fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'chain'";
+    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0)
+}
+
+/// A step must not change what earlier records say, for the chain has hashed it: columns are added and may be null; none
+/// is renamed, filled in afterwards, or dropped.
+///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, FACTS];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, FACTS];
 
 /// Rows are narrow, because a year has ten million of them: what repeats (hosts and paths, user agents,
 /// destinations, the rules that found something) is written once and referred to. Rules and categories by the set:
@@ -214,11 +227,23 @@ const BASELINE: &str = "
 
 /// What is known as of some time; not a record, and never part of one.
 const FACTS: &str = "
-    CREATE TABLE fact (
+    CREATE TABLE IF NOT EXISTS fact (
         name     TEXT PRIMARY KEY,
         time_ms  INTEGER NOT NULL,
         value    TEXT NOT NULL
     ) WITHOUT ROWID, STRICT;
+";
+
+/// One link a record, in the order in which they were written. Of a run's end the row keeps the head.
+const CHAIN: &str = "
+    CREATE TABLE chain (
+        link     INTEGER PRIMARY KEY,
+        kind     INTEGER NOT NULL,
+        subject  INTEGER NOT NULL,
+        hash     BLOB NOT NULL
+    ) STRICT;
+
+    ALTER TABLE run ADD COLUMN head TEXT;
 ";
 
 /// How long to wait for another process. Its transactions take milliseconds; two seconds mean that something

@@ -7,7 +7,9 @@ use rusqlite::{TransactionBehavior, params};
 
 use crate::{
     audit::{
-        AuditError, AuditWriter, files, schema,
+        AuditError, AuditWriter, ChainHead,
+        chain::{LinkKind, Tail},
+        files, schema, stored,
         writer::{self, Queue},
     },
     model::{FingerprintKey, RunClosing, RunId, RunOpening},
@@ -94,7 +96,11 @@ impl Store {
                 opening.rules_hash
             ],
         )?;
-        let id = u32::try_from(transaction.last_insert_rowid()).ok().and_then(RunId::new);
+        let row = transaction.last_insert_rowid();
+        if let Some(run) = stored::run(&transaction, row)? {
+            Tail::read(&transaction)?.append(&transaction, LinkKind::RunBegin, row, &run.begin)?;
+        }
+        let id = u32::try_from(row).ok().and_then(RunId::new);
         let id = id.ok_or_else(|| AuditError::Rejected("there are no run numbers left".to_owned()))?;
         transaction.commit()?;
         let queue = writer::start(id, self.database.clone(), connection)
@@ -124,11 +130,12 @@ impl RunWriter {
 
     /// Writes what is still waiting, closes the run and folds the log into the database. Blocks.
     ///
-    /// Flows that are open stay open in the store; what is recorded afterwards is still written.
+    /// Returns the head of the chain, which covers everything up to this end. Flows that are open stay open in the store;
+    /// what is recorded afterwards is still written.
     ///
     /// # Errors
     /// The store cannot be written to.
-    pub fn finish(self, closing: RunClosing) -> Result<(), AuditError> {
+    pub fn finish(self, closing: RunClosing) -> Result<ChainHead, AuditError> {
         self.queue.finish(closing)
     }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use crate::{
-    audit::{AuditError, AuditWriter, Filter, Options, Order, Reader, RunWriter, Store, Sync},
+    audit::{
+        AuditError, AuditWriter, ChainHash, ChainHead, Filter, Options, Order, Reader, RunWriter, Store,
+        Sync, Verification,
+    },
     model::{
         Action, CapturedField, Confidence, DestinationId, DestinationKind, FieldPath, Finding,
         FingerprintKey, FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, Outcome, RuleId,
@@ -17,7 +20,7 @@ use crate::{
     },
 };
 
-fn run_opening() -> RunOpening {
+pub(super) fn run_opening() -> RunOpening {
     RunOpening {
         time_ms: 1_000,
         mode: "run".into(),
@@ -28,7 +31,7 @@ fn run_opening() -> RunOpening {
     }
 }
 
-fn opening(id: FlowId) -> FlowOpening {
+pub(super) fn opening(id: FlowId) -> FlowOpening {
     FlowOpening {
         id,
         time_ms: 1_700_000_000_000 + i64::from(id.number()),
@@ -44,7 +47,9 @@ fn opening(id: FlowId) -> FlowOpening {
         session: None,
         request_bytes: 2048,
         action: Action::Allow,
+        answered: None,
         policy_row: "default".into(),
+        policy_hash: None,
         not_inspected: None,
         format: Some("first-party-events".into()),
         credentials: Vec::new(),
@@ -53,10 +58,11 @@ fn opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 
-fn finding(rule: &str, category: &str) -> Finding {
+pub(super) fn finding(rule: &str, category: &str) -> Finding {
     Finding {
         rule: RuleId::new(rule),
         category: category.into(),
@@ -70,7 +76,7 @@ fn finding(rule: &str, category: &str) -> Finding {
     }
 }
 
-fn closing(outcome: Outcome) -> FlowClosing {
+pub(super) fn closing(outcome: Outcome) -> FlowClosing {
     FlowClosing {
         outcome,
         status: Some(200),
@@ -82,15 +88,20 @@ fn closing(outcome: Outcome) -> FlowClosing {
     }
 }
 
-fn begin(folder: &Path) -> RunWriter {
+pub(super) fn begin(folder: &Path) -> RunWriter {
     Store::open(folder, Options::default()).unwrap().begin_run(&run_opening()).unwrap()
 }
 
-fn finish(run: RunWriter) {
-    run.finish(RunClosing { time_ms: 2_000, exit_code: Some(0) }).unwrap();
+pub(super) fn finish(run: RunWriter) -> ChainHead {
+    run.finish(RunClosing { time_ms: 2_000, exit_code: Some(0) }).unwrap()
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+/// Checks the chain of the store in `folder`.
+pub(super) fn verify(folder: &Path, heads: &[ChainHash]) -> Verification {
+    Reader::open(folder).unwrap().verify(heads, &mut |_, _| {}).unwrap()
+}
+
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
@@ -102,7 +113,7 @@ fn noise(count: usize) -> bytes::Bytes {
 }
 
 /// Writes one flow, changed by `change`, and closes it.
-fn write(writer: &AuditWriter, outcome: Outcome, change: impl FnOnce(&mut FlowOpening)) -> FlowId {
+pub(super) fn write(writer: &AuditWriter, outcome: Outcome, change: impl FnOnce(&mut FlowOpening)) -> FlowId {
     let mut opening = opening(writer.next_id());
     change(&mut opening);
     let id = opening.id;
@@ -333,6 +344,8 @@ fn a_full_disk_refuses_quickly_and_recovers() {
     let backlog = reader.flows(&Filter::default()).unwrap();
     let closed = backlog.iter().filter(|flow| flow.opening.id.number() > 20 && flow.closing.is_some());
     assert_eq!(closed.count(), 501);
+    let chain = verify(folder.path(), &[]);
+    assert!(chain.holds(), "{:?}", chain.faults);
 }
 
 #[test]
@@ -367,6 +380,7 @@ fn a_record_that_is_there_already_does_not_harm_the_others() {
     let flows = Reader::open(folder.path()).unwrap().flows(&Filter::default()).unwrap();
     assert!(flows.iter().all(|flow| flow.closing.as_ref().unwrap().outcome == Outcome::Forwarded));
     assert_eq!(flows.len(), 2);
+    assert!(verify(folder.path(), &[]).holds());
 }
 
 #[test]
@@ -407,6 +421,9 @@ fn several_writers_share_a_store() {
     let reader = Reader::open(folder.path()).unwrap();
     assert_eq!(reader.runs().unwrap().len(), 4);
     assert_eq!(reader.flows(&Filter::default()).unwrap().len(), 200);
+    let chain = verify(folder.path(), &[]);
+    assert!(chain.holds(), "{:?}", chain.faults);
+    assert_eq!((chain.links, chain.flows, chain.runs), (4 * 2 + 200 * 2, 200, 4));
 }
 
 #[test]
@@ -561,6 +578,9 @@ fn a_kill_loses_nothing_that_was_committed() {
             assert!(reader.flow(*id).unwrap().is_some(), "{id} was reported and is gone");
         }
         assert!(reader.runs().unwrap().iter().all(|run| run.closing.is_none()));
+        let chain = verify(folder.path(), &[]);
+        assert!(chain.holds(), "{:?}", chain.faults);
+        assert!(chain.flows >= committed.len() as u64);
     }
 
     let run = begin(folder.path());

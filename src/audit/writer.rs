@@ -22,8 +22,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     audit::{
-        AuditError, files,
+        AuditError, ChainHead,
+        chain::{LinkKind, Tail},
+        files,
         rows::{self, Interner, OpeningRow},
+        stored,
     },
     model::{CapturedFields, FlowClosing, FlowId, FlowOpening, Outcome, RunClosing, RunId},
 };
@@ -152,7 +155,7 @@ struct Counts {
 
 impl Queue {
     /// Waits until everything that was sent is written, and the run is closed.
-    pub(super) fn finish(&self, closing: RunClosing) -> Result<(), AuditError> {
+    pub(super) fn finish(&self, closing: RunClosing) -> Result<ChainHead, AuditError> {
         let (reply, answer) = mpsc::channel();
         self.send(Command::Finish { closing, reply })?;
         answer.recv().unwrap_or(Err(AuditError::WriterEnded))
@@ -237,7 +240,7 @@ enum Command {
     },
     Finish {
         closing: RunClosing,
-        reply: Sender<Result<(), AuditError>>,
+        reply: Sender<Result<ChainHead, AuditError>>,
     },
     Open {
         row: Box<OpeningRow>,
@@ -253,10 +256,10 @@ impl Command {
     }
 
     /// Tells whoever waits. A waiter that went away is none.
-    fn answer(self, result: Result<(), AuditError>) {
+    fn answer(self, result: Result<ChainHead, AuditError>) {
         match self {
             Self::Finish { reply, .. } => drop(reply.send(result)),
-            Self::Open { reply, .. } => drop(reply.send(result)),
+            Self::Open { reply, .. } => drop(reply.send(result.map(|_| ()))),
             #[cfg(test)]
             Self::Execute { reply, .. } => drop(reply.send(())),
             Self::Close { .. } | Self::OpenUnwaited(_) => {}
@@ -369,8 +372,8 @@ impl WriterThread {
         }
         self.next_try = None;
         match self.commit(&batch) {
-            Ok(()) => {
-                self.settle(batch);
+            Ok(head) => {
+                self.settle(batch, head);
                 true
             }
             // One record is at fault, and the others must not suffer.
@@ -399,7 +402,7 @@ impl WriterThread {
     }
 
     /// Answers those whose records are committed.
-    fn settle(&mut self, batch: impl IntoIterator<Item = Command>) {
+    fn settle(&mut self, batch: impl IntoIterator<Item = Command>, head: ChainHead) {
         self.to_checkpoint = true;
         for command in batch {
             if command.is_unwaited() {
@@ -408,12 +411,12 @@ impl WriterThread {
             if matches!(command, Command::Finish { .. }) {
                 self.checkpoint();
             }
-            command.answer(Ok(()));
+            command.answer(Ok(head));
         }
     }
 
-    /// Writes a batch in one transaction: all of it, or nothing.
-    fn commit(&mut self, batch: &[Command]) -> Result<(), AuditError> {
+    /// Writes a batch in one transaction: all of it, or nothing. Returns the chain's new head.
+    fn commit(&mut self, batch: &[Command]) -> Result<ChainHead, AuditError> {
         // Without this, commits to a file that was deleted would go on "succeeding" into nowhere.
         if files::identity(&self.path) != self.identity {
             return Err(AuditError::Gone(self.path.display().to_string()));
@@ -425,11 +428,15 @@ impl WriterThread {
         written
     }
 
-    fn write_all(&mut self, batch: &[Command]) -> Result<(), AuditError> {
+    fn write_all(&mut self, batch: &[Command]) -> Result<ChainHead, AuditError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Read under the lock: another process may have written since.
+        let mut chain = Tail::read(&transaction)?;
         for command in batch {
             match command {
-                Command::Close { id, closing } => rows::write_closing(&transaction, *id, closing)?,
+                Command::Close { id, closing } => {
+                    rows::write_closing(&transaction, *id, closing, &mut chain)?
+                }
                 #[cfg(test)]
                 Command::Execute { sql, .. } => transaction.execute_batch(sql)?,
                 Command::Finish { closing, .. } => {
@@ -437,14 +444,19 @@ impl WriterThread {
                         "UPDATE run SET ended_ms = ?2, exit_code = ?3 WHERE id = ?1",
                         params![self.run.get(), closing.time_ms, closing.exit_code],
                     )?;
+                    let run = i64::from(self.run.get());
+                    if let Some(end) = stored::run(&transaction, run)?.and_then(|run| run.end) {
+                        let head = chain.append(&transaction, LinkKind::RunEnd, run, &end)?;
+                        stored::write_head(&transaction, run, &head.hash)?;
+                    }
                 }
                 Command::Open { row, .. } | Command::OpenUnwaited(row) => {
-                    row.write(&transaction, &mut self.interner)?;
+                    row.write(&transaction, &mut self.interner, &mut chain)?;
                 }
             }
         }
         transaction.commit()?;
-        Ok(())
+        Ok(chain.head())
     }
 
     /// Folds the log into the database as far as readers allow. Failing is harmless: there is a next time.

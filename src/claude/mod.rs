@@ -2,8 +2,10 @@
 //! what its settings files add. Everything is computed from values that the caller passes in; only
 //! [`ChildEnvironment::write_files`] touches the disk, in the folder that it is given.
 
+mod account;
 mod child;
 mod command;
+mod effective;
 mod exports;
 mod files;
 mod no_proxy;
@@ -20,8 +22,12 @@ use std::{
     path::PathBuf,
 };
 
+pub use account::account_values;
 pub use child::{ChildEnvironment, ChildInputs};
 pub use command::{ClientCommand, settings_with};
+pub use effective::{
+    CommandLine, Layer, effective, installed_version, layer_of, loopback_exporters, near_misses,
+};
 pub use exports::{OtlpCollector, OtlpExports, otlp_collector};
 pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;
@@ -29,7 +35,7 @@ pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
 pub use settings::{ClientSettings, Platform, SettingsPlaces};
 pub use upstream::{UpstreamProxies, UpstreamProxy};
 pub use usage::{PlanUsage, UsageWindow};
-pub use version::{ClientVersion, client_version};
+pub use version::client_version;
 
 /// Environment variables, as they were when plainsight started or as a child gets them.
 pub type Environment = BTreeMap<OsString, OsString>;

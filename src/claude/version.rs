@@ -1,15 +1,4 @@
-use std::{fmt, str::FromStr};
-
-/// A version of the client, such as 2.1.329.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientVersion {
-    /// The first number.
-    pub major: u32,
-    /// The second.
-    pub minor: u32,
-    /// The third.
-    pub patch: u32,
-}
+use crate::model::ClientVersion;
 
 /// The client's version, if a `User-Agent` names it: `claude-code/2.1.329 (…)`, `claude-cli/2.0.14 (external, cli)`.
 pub fn client_version(user_agent: &str) -> Option<ClientVersion> {
@@ -19,36 +8,6 @@ pub fn client_version(user_agent: &str) -> Option<ClientVersion> {
     });
     versions.find_map(|version| version.parse().ok())
 }
-
-impl FromStr for ClientVersion {
-    type Err = NoVersion;
-
-    /// Parses three numbers; what follows `-` or `+` is left out.
-    fn from_str(text: &str) -> Result<Self, NoVersion> {
-        let text = text.split(['-', '+']).next().unwrap_or_default();
-        let number = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.parse().ok()).flatten().ok_or(NoVersion)
-        };
-        match text.split('.').collect::<Vec<_>>().as_slice() {
-            [major, minor, patch] => {
-                Ok(Self { major: number(major)?, minor: number(minor)?, patch: number(patch)? })
-            }
-            _ => Err(NoVersion),
-        }
-    }
-}
-
-impl fmt::Display for ClientVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}.{}", self.major, self.minor, self.patch))
-    }
-}
-
-/// Text that is no version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a version is three numbers with dots between")]
-pub struct NoVersion;
 
 #[cfg(test)]
 mod tests {
@@ -71,12 +30,5 @@ mod tests {
         {
             assert_eq!(client_version(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn versions_compare_as_numbers() {
-        let version = |text: &str| text.parse::<ClientVersion>().unwrap();
-
-        assert!(version("2.1.37") < version("2.1.120"));
     }
 }

@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::model::{Action, AuthorityPattern, ConnectTo, FlowId, Outcome, RunId, Severity};
+use crate::model::{Action, AuthorityPattern, ClientVersion, ConnectTo, FlowId, Outcome, RunId, Severity};
 
 /// What your coding agent says about you, in plain sight.
 ///
@@ -38,8 +38,8 @@ pub struct Global {
     /// Folder of rule files (*.toml) that add to the built-in ones, or replace those of the same pack name
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub rules: Option<PathBuf>,
-    /// Policy file; without one everything is allowed and reported
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// What may leave: observe, private, silent, locked, or a policy file; without one everything, and it is reported
+    #[arg(long, global = true, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
     pub policy: Option<PathBuf>,
     /// PEM file of roots to trust upstream, besides the operating system's
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -73,8 +73,16 @@ pub enum Command {
     Log(Log),
     /// Show one record: the decoded fields, with findings marked
     Show(Show),
+    /// Hold what was promised against what was sent: verdicts with evidence
+    Check(Check),
+    /// Compare two runs: destinations, events, fields, categories that came or went
+    Diff(Diff),
+    /// Say what the client here is told, and where a switch does not do what it looks like
+    Doctor(Doctor),
     /// The same decoders and rules over recordings and the client's own files, with no network
     Scan(Scan),
+    /// Write down who received what, for a reviewer: one HTML file, Markdown or JSON
+    Report(Report),
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
@@ -88,6 +96,9 @@ pub enum Command {
     Service(Service),
     /// How much of the plan is used up, from answers that passed by: one line for a status bar
     Usage(Usage),
+    /// What may leave: list, show, check and explain policies
+    #[command(subcommand)]
+    Policy(Policy),
     /// The stored CA that `proxy` uses
     #[command(subcommand)]
     Ca(Ca),
@@ -115,6 +126,11 @@ pub struct Run {
     /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Check at the end what was promised against what was sent; ends with that, if the program itself succeeded
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub options: CheckOptions,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
     pub program: Vec<OsString>,
@@ -156,6 +172,12 @@ pub struct Proxy {
     /// Address to receive OTLP over HTTP on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", requires = "otlp", default_value = "127.0.0.1:4318")]
     pub otlp_http: SocketAddr,
+    /// What the clients were told, for `check`: a switch (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub assume: Vec<String>,
+    /// What the clients were told, for `check`: a settings file of theirs (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub assume_settings: Vec<PathBuf>,
 }
 
 /// Print what a shell, a settings file or a container needs to use a running `proxy`.
@@ -302,9 +324,12 @@ pub enum Service {
 /// List what was recorded, oldest first.
 #[derive(Args, Debug, Default)]
 #[command(
-    after_help = "Examples:\n  plainsight log --since 1h\n  plainsight log --destination 'first-party-*' --json | jq .path\n  plainsight log --rule contact.email"
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  plainsight log --since 1h\n  plainsight log --destination 'first-party-*' --json | jq .path\n  plainsight log --rule contact.email\n  plainsight log verify"
 )]
 pub struct Log {
+    #[command(subcommand)]
+    pub command: Option<LogCommand>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -340,6 +365,33 @@ pub struct Log {
     pub limit: Option<usize>,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Check that no record was changed, removed or moved
+    Verify(Verify),
+}
+
+/// Check that no record was changed, removed or moved.
+///
+/// Each record is hashed together with the one before. What was rewritten as a whole, or cut off at the end, shows only
+/// against a head that was noted elsewhere: each run prints its own at its end (`sealed: …`), and `--seal` writes the
+/// present one. Exits with 0 if everything holds, 1 if not, 2 if it could not be told.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight log verify\n  plainsight log verify --seal head.txt\n  plainsight log verify --head head.txt"
+)]
+pub struct Verify {
+    /// A head that was noted earlier: 64 hex digits, or a file that `--seal` wrote (repeatable)
+    #[arg(long, value_name = "HEX|FILE")]
+    pub head: Vec<String>,
+    /// Write the present head to FILE, if everything holds
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub seal: Option<PathBuf>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The same decoders and rules over recordings and the client's own files, with no network.
 ///
 /// Reads HAR 1.2 (of browsers, mitmproxy, HTTP Toolkit), event batches that the client could not send
@@ -357,12 +409,125 @@ pub struct Scan {
     /// `otlp-metrics`, `otlp-traces`, a destination such as `first-party-events`, or a format such as `json`
     #[arg(long = "as", value_name = "FORMAT")]
     pub format: Option<String>,
+    /// Look for what this machine knows of its user too: names, accounts, secrets of the environment. For recordings that
+    /// were made on it
+    #[arg(long)]
+    pub known: bool,
     /// Exit with 1 if anything of this severity or worse is found
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
     /// Files or folders; `-` reads standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
+}
+
+/// Hold what was promised against what was sent: verdicts with evidence.
+///
+/// Without a name the newest run is checked. `pass` takes a positive control in the same run: an answered request of the
+/// conversation, an end of the client (or long enough a watch), and no connection that could not be read. Ends with 0 if
+/// everything that was promised held, 1 if something was broken, 2 if it could not be told.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight check\n  plainsight check --run 12 --format markdown\n  plainsight check recording.har --assume DISABLE_TELEMETRY=1 --complete\n  plainsight check --expect silent --deny category:content --deny destination:datadog"
+)]
+pub struct Check {
+    /// Recordings (HAR) instead of the log; `-` reads standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["run", "since"])]
+    pub files: Vec<PathBuf>,
+    /// This run
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    pub run: Option<RunId>,
+    /// Every run since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// What the client was told, instead of what is recorded: a switch (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub assume: Vec<String>,
+    /// What the client was told, instead of what is recorded: a settings file of its (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub assume_settings: Vec<PathBuf>,
+    /// Short for `--format json`
+    #[arg(long)]
+    pub json: bool,
+    /// The recording goes on until the client had ended by itself
+    #[arg(long)]
+    pub complete: bool,
+    #[command(flatten)]
+    pub options: CheckOptions,
+}
+
+/// What is checked, and how it is written.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Checks")]
+pub struct CheckOptions {
+    /// Require `silent` or `observed` of all telemetry, or `:DESTINATION` behind it (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub expect: Vec<String>,
+    /// Forbid `category:NAME`, `destination:ID` or `rule:ID` (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub deny: Vec<String>,
+    /// Only these controls, instead of all in force: an id of controls.toml, or a glob (repeatable)
+    #[arg(long, value_name = "ID")]
+    pub control: Vec<String>,
+    /// Count refuted and untested claims, too
+    #[arg(long)]
+    pub claims: bool,
+    /// Accepted failures: a TOML file with a reason and a last day for each
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
+    /// The client's version, if its requests do not say it
+    #[arg(long, value_name = "VERSION")]
+    pub client_version: Option<ClientVersion>,
+    /// How the verdicts are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: CheckFormat,
+    /// Write the verdicts to FILE
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
+    /// For CI servers
+    Junit,
+    /// For code scanning
+    Sarif,
+    /// For a pull request or a wiki
+    Markdown,
+}
+
+/// Compare two runs: destinations, events, fields, categories that came or went.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  plainsight diff 12 15")]
+pub struct Diff {
+    /// The run before
+    #[arg(value_name = "RUN-A")]
+    pub first: RunId,
+    /// The run after
+    #[arg(value_name = "RUN-B")]
+    pub second: RunId,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// End with 1 if anything came or went
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Say what the client here is told, and where a switch does not do what it looks like.
+///
+/// Looks at this environment and at the settings files that a client started here would read. Ends with 1 if there is
+/// something to look at.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Show one record: the decoded fields, with findings marked.
@@ -376,6 +541,40 @@ pub struct Show {
     /// Print the body as it was sent; only if it was recorded with `--capture full`
     #[arg(long, conflicts_with = "json")]
     pub reveal: bool,
+}
+
+/// Write down who received what, for a reviewer.
+///
+/// One file that needs no other: what was observed and for how long, who received what, every finding with its value
+/// masked, what could not be seen and why. Without a choice it is about the newest run.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight report\n  plainsight report --run 12 --out audit.html\n  plainsight report --since 7d --format markdown > audit.md"
+)]
+pub struct Report {
+    /// About this run
+    #[arg(long, value_name = "N")]
+    pub run: Option<RunId>,
+    /// About everything since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
+    #[arg(long, value_name = "WHEN", conflicts_with = "run")]
+    pub since: Option<String>,
+    /// As what
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: ReportFormat,
+    /// Write to FILE; `-` is stdout [default: plainsight-report.html for HTML, otherwise stdout]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ReportFormat {
+    /// One page, with everything in it
+    #[default]
+    Html,
+    /// One object
+    Json,
+    /// For a ticket or a pull request
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]
@@ -401,6 +600,46 @@ pub enum Rules {
     Explain {
         /// The rule's id, such as `contact.email`
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Check a policy, and say what it would have changed in what was recorded
+    ///
+    /// Names rows that no request reaches, and names of nothing, with 1. Then decides again about the stored log, or
+    /// about a HAR file: how many requests to whom would have been allowed, redacted and blocked.
+    Check {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
+        /// Decide about this recording instead of the log
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        har: Option<PathBuf>,
+        /// Of this run
+        #[arg(long, value_name = "N", conflicts_with = "har")]
+        run: Option<RunId>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which row decided about a request, and why
+    Explain {
+        /// A record, as `plainsight log` lists it (`12-7`), or a HAR file
+        #[arg(value_name = "REQUEST-ID|FILE", value_hint = ValueHint::FilePath)]
+        what: OsString,
+    },
+    /// List the policies that ship with plainsight
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a policy as it is written, to start one of your own from
+    Show {
+        /// A profile or a policy file [default: the one in force]
+        #[arg(value_name = "NAME|FILE")]
+        policy: Option<PathBuf>,
     },
 }
 

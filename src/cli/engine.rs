@@ -14,16 +14,24 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     audit::{self, Reader, RunWriter, Store},
     ca::{CertificateAuthority, LeafCache},
-    claude::UpstreamProxies,
-    cli::{exit::Failure, output::now_ms},
-    config::{self, AuditSync, Roots, Settings},
-    destination::{Catalogue, Events},
+    claude::{Environment, Platform, UpstreamProxies},
+    cli::{
+        exit::Failure,
+        live::{self, Watched, Watching},
+        output::now_ms,
+    },
+    compliance::{Claims, Controls, DestinationHosts},
+    config::{self, AuditSync, Env, Roots, Settings},
+    destination::{self, Catalogue, Events},
     inspect::{self, Inspector, Known},
-    model::{AuthorityPattern, PatternReach, RunClosing, RunId, RunOpening, Secret},
-    policy::Policy,
-    proxy::{Limits, Proxy, ProxyConfig, ReceiverConfig, Services},
+    model::{
+        AuthorityPattern, DestinationKind, EffectiveSwitches, PatternReach, RunClosing, RunId, RunOpening,
+        Secret, nearest,
+    },
+    policy::{Names, PROFILES, Policy},
+    proxy::{Inspection, Limits, LiveInspector, Proxy, ProxyConfig, ReceiverConfig, Services},
     report::Summary,
-    rules::{self, RuleSet, Source},
+    rules::{self, KnownValue, RuleSet, Source},
 };
 
 /// Leaves kept at once. A session talks to a dozen intercepted hosts; each leaf takes about 2 KiB.
@@ -45,10 +53,16 @@ pub(super) struct Plan {
     pub(super) intercepted: Vec<AuthorityPattern>,
     /// The CA for intercepted hosts.
     pub(super) ca: Arc<CertificateAuthority>,
+    /// Whether notices wait until the end, because a program has the terminal.
+    pub(super) holds_notices: bool,
     /// Roots to trust upstream.
     pub(super) roots: RootCertStore,
+    /// What this machine knows of its user; looked for, and kept in memory only.
+    pub(super) known: Vec<KnownValue>,
     /// The proxies that we are behind ourselves.
     pub(super) upstream: UpstreamProxies,
+    /// What the audited client was told, if it is known.
+    pub(super) told: Option<EffectiveSwitches>,
 }
 
 /// A running proxy and its run in the store.
@@ -56,6 +70,7 @@ pub(super) struct Engine {
     pub(super) address: SocketAddr,
     /// Where each of [`Plan::receivers`] listens.
     pub(super) receivers: Vec<SocketAddr>,
+    watching: Watching,
     run: RunWriter,
     store: Store,
     new_since_ms: Option<i64>,
@@ -84,11 +99,15 @@ impl Engine {
         let store = store(settings)?;
         let baseline =
             store.baseline().map_err(|error| Failure::new("reading what earlier runs have seen", error))?;
+        let watched = Watched::read(settings)?;
+        let known = Arc::new(plan.known);
+        let rules = rules(settings)?.with_known(&known);
+        let policy = policy(settings, &rules)?;
         let inspector = Inspector::new(
             Catalogue::embedded(),
             plan.intercepted,
-            rules(settings)?,
-            policy(settings)?,
+            rules,
+            policy,
             store.fingerprint_key(),
             inspect::Options { capture: settings.capture, ..inspect::Options::default() },
         )
@@ -103,6 +122,11 @@ impl Engine {
                 rules_hash: inspector.rules().hash().into(),
             })
             .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
+        if let Some(told) = &plan.told {
+            store
+                .record_told(run.id(), told)
+                .map_err(|error| Failure::new("the audit log cannot be written to", error))?;
+        }
         let config = ProxyConfig {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
@@ -113,8 +137,9 @@ impl Engine {
             limits: Limits { body: settings.body_limit, ..Limits::default() },
             ..ProxyConfig::new(plan.listen, plan.roots)
         };
+        let inspection = Arc::new(LiveInspector::new(inspector));
         let services = Services {
-            inspection: Arc::new(inspector),
+            inspection: Arc::clone(&inspection) as Arc<dyn Inspection>,
             audit: Arc::new(run.writer()),
             leaves: Arc::new(LeafCache::new(plan.ca, LEAF_CACHE_CAPACITY)),
         };
@@ -125,9 +150,11 @@ impl Engine {
             // An engine that was dropped stops the proxy as well.
             _ = stopped.await;
         }));
+        let watching = live::watch(settings.clone(), watched, known, inspection, plan.holds_notices);
         Ok(Self {
             address,
             receivers,
+            watching,
             run,
             store,
             new_since_ms: baseline.since_ms,
@@ -142,19 +169,28 @@ impl Engine {
         self.run.id()
     }
 
+    /// Keeps what the audited client was told with the run.
+    pub(super) fn record_told(&self, told: &EffectiveSwitches) -> Result<(), Failure> {
+        self.store
+            .record_told(self.run.id(), told)
+            .map_err(|error| Failure::new("the audit log cannot be written to", error))
+    }
+
     /// Drains what is under way, closes the records, and says what happened.
     pub(super) async fn finish(self, exit_code: Option<i32>) -> Result<Summary, Failure> {
         let id = self.run.id();
+        self.watching.end();
         _ = self.stop.send(());
-        self.serving.await.map_err(|error| Failure::new("the proxy ended badly", error))?;
+        self.serving.await.map_err(|_| Failure("the proxy ended badly; this is a bug".to_owned()))?;
         let lost = self.run.writer().lost();
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;
-        tokio::task::spawn_blocking(move || run.finish(closing))
+        let head = tokio::task::spawn_blocking(move || run.finish(closing))
             .await
-            .map_err(|error| Failure::new("the audit log ended badly", error))?
+            .map_err(|_| Failure("the audit log ended badly; this is a bug".to_owned()))?
             .map_err(|error| Failure::new("closing the audit log", error))?;
-        let summary = summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms);
+        let summary =
+            summary(&self.data_dir, id, lost)?.new_since(self.new_since_ms).sealed(&head.hash.to_string());
         // Known from now on. A run that is killed does not get here: what it saw is new again in the next one.
         let news = summary.news().map(|(kind, name, _)| (kind, name));
         self.store
@@ -225,7 +261,7 @@ pub(super) fn rules(settings: &Settings) -> Result<RuleSet, Failure> {
     Ok(rules)
 }
 
-fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
+pub(super) fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
@@ -236,12 +272,82 @@ fn rule_files(folder: &Path) -> std::io::Result<Vec<Source>> {
         .collect()
 }
 
-/// The user's policy, or the built-in one.
-pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
-    let Some(path) = &settings.policy else { return Ok(Policy::embedded()) };
+/// What this machine knows of its user, with the variables that the audited program has.
+pub(super) fn known(environment: &Env, variables: &Environment) -> Vec<KnownValue> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    config::known_values(environment, variables, &folder, Platform::current())
+}
+
+/// The built-in promises.
+pub(super) fn controls() -> Result<Controls, Failure> {
+    let catalogue = Catalogue::embedded();
+    Controls::embedded(destinations(&catalogue)).map_err(|error| Failure(error.to_string()))
+}
+
+/// The built-in promises and claims, and where destinations are.
+pub(super) fn compliance() -> Result<(Controls, Claims, Vec<DestinationHosts>), Failure> {
+    let catalogue = Catalogue::embedded();
+    let controls = controls()?;
+    let claims = Claims::embedded(&controls, destinations(&catalogue));
+    let claims = claims.map_err(|error| Failure(error.to_string()))?;
+    let places = catalogue.rows().iter().map(|row| DestinationHosts {
+        id: row.destination.id.clone(),
+        kind: row.destination.kind,
+        hosts: row.hosts().to_vec(),
+    });
+    Ok((controls, claims, places.collect()))
+}
+
+/// Every destination that can be named, also the one that no row of the catalogue has.
+fn destinations(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
+    let rows = catalogue.rows().iter().map(|row| row.destination.id.as_str());
+    rows.chain([DestinationKind::ThirdParty.as_str()])
+}
+
+/// The policy in force: a profile by its name, a file, or the built-in one. Each name in it must be of something.
+pub(super) fn policy(settings: &Settings, rules: &RuleSet) -> Result<Policy, Failure> {
+    let (name, text) = policy_text(settings.policy.as_deref())?;
+    checked_policy(&name, &text, rules)
+}
+
+/// Reads a policy, in which each name must be of something.
+pub(super) fn checked_policy(name: &str, text: &str, rules: &RuleSet) -> Result<Policy, Failure> {
+    let failed = |error: String| Failure::new("the policy cannot be used", error);
+    let policy = Policy::from_toml(name, text).map_err(|error| failed(error.to_string()))?;
+    match policy.unknown_names(&names(&Catalogue::embedded(), rules)).first() {
+        Some(lint) => Err(failed(lint.to_string())),
+        None => Ok(policy),
+    }
+}
+
+/// The name of a policy for messages, and its text.
+pub(super) fn policy_text(policy: Option<&Path>) -> Result<(String, String), Failure> {
+    let path = policy.unwrap_or(Path::new(PROFILES[0].name));
+    if let Some(profile) = PROFILES.iter().find(|profile| path == Path::new(profile.name)) {
+        return Ok((profile.file.to_owned(), profile.text.to_owned()));
+    }
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| Failure::new(&format!("--policy {name}"), error))?;
-    Policy::from_toml(&name, &text).map_err(|error| Failure::new("the policy cannot be used", error))
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let known = PROFILES.iter().map(|profile| profile.name);
+            let meant = match nearest(&name, known.clone()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("profiles are {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            Err(Failure(format!("--policy {name}: there is no such profile or file; {meant}")))
+        }
+        Err(error) => Err(Failure::new(&format!("--policy {name}"), error)),
+    }
+}
+
+/// What a policy may refer to.
+pub(super) fn names<'n>(catalogue: &'n Catalogue, rules: &'n RuleSet) -> Names<'n> {
+    let destination = |row: &'n destination::Row| (row.destination.id.as_str(), row.destination.kind);
+    Names {
+        destinations: catalogue.rows().iter().map(destination).collect(),
+        rules: rules.rules().iter().map(|rule| (rule.id.as_str(), &*rule.category, rule.severity)).collect(),
+    }
 }
 
 /// The operating system's roots and the user's own, to check upstream servers against.

@@ -10,10 +10,11 @@ use jiff::{Span, Timestamp, ToSpan as _, civil, tz::TimeZone};
 use crate::{
     audit::{Filter, Order, Reader},
     cli::{
-        args::Log,
+        args::{Log, LogCommand},
         engine,
         exit::{Exit, Failure},
         output::{self, Terminal},
+        verify,
     },
     config::Settings,
     har,
@@ -25,6 +26,9 @@ use crate::{
 const DEFAULT_LIMIT: usize = 50;
 
 pub(super) fn execute(command: &Log, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
+    if let Some(LogCommand::Verify(command)) = &command.command {
+        return verify::execute(command, settings);
+    }
     let reader = engine::reader(settings)?;
     let filter = filter(command, settings)?;
     if command.json {
@@ -135,10 +139,7 @@ fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
         Some(session) => Some(engine::store(settings)?.fingerprint_key().fingerprint(session.as_bytes())),
         None => None,
     };
-    let since_ms = match &command.since {
-        Some(text) => Some(since(text, Timestamp::now(), &TimeZone::system())?.as_millisecond()),
-        None => None,
-    };
+    let since_ms = command.since.as_deref().map(since_ms).transpose()?;
     let limit = match command.limit {
         Some(0) => None,
         Some(limit) => Some(limit),
@@ -159,8 +160,13 @@ fn filter(command: &Log, settings: &Settings) -> Result<Filter, Failure> {
     })
 }
 
+/// Reads `--since`, in milliseconds since 1970 (UTC).
+pub(super) fn since_ms(text: &str) -> Result<i64, Failure> {
+    Ok(since(text, Timestamp::now(), &TimeZone::system())?.as_millisecond())
+}
+
 /// Reads `30m`, `2h`, `7d`, a date (its start, in local time) or a time.
-fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
+pub(super) fn since(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
     let error = || {
         Failure(format!(
             "--since `{text}` is neither a span like `30m`, `2h`, `7d` nor a date like `2026-11-21`"

@@ -3,21 +3,30 @@
 
 mod args;
 mod ca;
+mod check;
 mod demo;
+mod diff;
+mod doctor;
 mod engine;
 mod env;
 mod exit;
 mod export;
+mod live;
 mod log;
 mod output;
+mod panic;
+mod policy;
 mod proxy;
 mod receiver;
+mod report;
 mod rules;
 mod run;
 mod scan;
 mod service;
 mod show;
+mod told;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -38,6 +47,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.global.verbose);
+    panic::install_hook();
     match dispatch(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -53,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let settings = |global: &Global| settings(global, &environment);
     match cli.command {
         Command::Ca(command) => ca::execute(&command, &settings(&cli.global)?),
+        Command::Check(command) => check::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "plainsight", &mut std::io::stdout());
             Ok(Exit::Success)
@@ -62,6 +73,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Env(command) => env::execute(&command, &settings(&cli.global)?, &environment),
         Command::Export(command) => export::execute(&command, &settings(&cli.global)?, &environment),
+        Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());
@@ -69,14 +82,16 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::new("writing the manual page", error))?;
             Ok(Exit::Success)
         }
+        Command::Policy(command) => policy::execute(&command, &settings(&cli.global)?),
         Command::Proxy(command) => proxy::execute(&command, settings(&cli.global)?, &environment),
+        Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
-        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Service(command) => {
             service::execute(&command, &cli.global, &settings(&cli.global)?, &environment)
         }
         Command::Usage(command) => usage::execute(&command, &settings(&cli.global)?, &terminal),
+        Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         args::Proxy,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
-        receiver,
+        receiver, told,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -48,11 +48,14 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             program: None,
             listen,
             receivers,
+            holds_notices: false,
             credential: None,
             intercepted: settings.intercept.clone(),
             ca: Arc::new(ca),
             roots,
+            known: engine::known(environment, environment.variables()),
             upstream,
+            told: told::assumed(&command.assume, &command.assume_settings, None)?,
         },
     )
     .await?;
@@ -63,7 +66,11 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
     let signal = stop_signal().await?;
     tracing::info!(signal, "draining");
     tokio::select! {
-        summary = engine.finish(None) => { summary?; }
+        summary = engine.finish(None) => {
+            if let Some(head) = summary?.head() {
+                eprintln!("sealed: {head}");
+            }
+        }
         signal = stop_signal() => {
             signal?;
             return Err(Failure("ended before everything was drained".to_owned()));

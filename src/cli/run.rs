@@ -2,7 +2,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitStatus,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -14,14 +14,16 @@ use crate::{
     ca::{CertificateAuthority, Scope},
     claude::{
         self, ChildEnvironment, ChildInputs, ClientCommand, ClientSettings, Environment, OtlpExports,
-        Platform, SettingsPlaces, UpstreamProxies, otlp_endpoints,
+        UpstreamProxies, otlp_endpoints,
     },
     cli::{
         args::Run,
+        check,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
         receiver,
+        told::{self, Sight, Told},
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -50,13 +52,22 @@ async fn run(
     let (program, arguments) = command.program.split_first().expect("clap requires a program");
     // Opened first: a summary that cannot be written is known before the session, not after it.
     let json = command.json.as_deref().map(create_json).transpose()?;
+    if let Some(options) = command.check.then_some(&command.options) {
+        // A mistake is known before the session, not after it.
+        check::checks(options)?;
+    }
+    let told = Told::read(environment, arguments);
+    for problem in &told.problems {
+        eprintln!("plainsight: {problem}");
+    }
     let client = ClientCommand::find(program, arguments);
-    let client_settings = ChildSettings::read(environment, client.as_ref());
-    let overlaid = ClientSettings::overlay(&client_settings.layers, environment.variables());
-    let intercepted = intercepted(settings, &overlaid);
+    let client_settings = told.settings();
+    let variables = ClientSettings::overlay(&client_settings, environment.variables());
+    let intercepted = intercepted(settings, &variables);
     // Settings files say nothing to any other program.
-    let parent = if client.is_some() { &overlaid } else { environment.variables() };
+    let parent = if client.is_some() { &variables } else { environment.variables() };
     let exports = OtlpExports::of(parent);
+    let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
     let ca = CertificateAuthority::generate(scope, SystemTime::now(), CA_LIFETIME)
@@ -77,11 +88,15 @@ async fn run(
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
             listen: loopback,
             receivers,
+            // The child draws on the terminal.
+            holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),
             roots,
+            known,
             upstream,
+            told: None,
         },
     )
     .await?;
@@ -104,28 +119,29 @@ async fn run(
     if !exports.collectors.is_empty() {
         child_environment.extend(exports.rewritten(&engine.receivers));
     }
-    let overridden = child_environment.overridden_by(&client_settings.layers);
-    let (changed, kept): (Vec<_>, Vec<_>) =
-        overridden.into_iter().partition(|(_, path)| client.is_some() && *path != client_settings.managed);
-    let settings_file = (!changed.is_empty()).then(|| folder.path().join("settings.json"));
-    let arguments = match (&client, &settings_file) {
-        (Some(client), Some(file)) => client.with_settings(arguments, file),
-        _ => arguments.to_vec(),
-    };
-    if let Some(file) = settings_file {
-        let value = |name: &OsStr| {
-            child_environment.changes().find(|(ours, _)| *ours == name).map(|(_, value)| value)
-        };
+    let managed = told.managed();
+    let (changed, kept): (Vec<_>, Vec<_>) = child_environment
+        .overridden_by(&client_settings)
+        .into_iter()
+        .partition(|(_, path)| client.is_some() && Some(*path) != managed);
+    let mut child_arguments = arguments.to_vec();
+    if let Some(client) = client.as_ref().filter(|_| !changed.is_empty()) {
+        let file = folder.path().join("settings.json");
+        child_arguments = client.with_settings(arguments, &file);
+        let value =
+            |name: &OsStr| child_environment.changes().find(|(ours, _)| *ours == name).map(|(_, ours)| ours);
         let variables: Vec<_> =
             changed.iter().filter_map(|(name, _)| Some((name.to_str()?, value(name)?.to_str()?))).collect();
-        let content = claude::settings_with(client_settings.on_command_line.as_deref(), variables);
+        // That they can be read was found out before.
+        let named = client.settings(|path| fs::read_to_string(path)).ok().flatten();
+        let content = claude::settings_with(named.as_ref().map(|(_, text)| text.as_str()), variables);
         child_environment.add_file(file, content);
     }
     child_environment.write_files().map_err(|error| Failure::new("preparing the child", error))?;
     for problem in child_environment.problems() {
         eprintln!("plainsight: {problem}");
     }
-    for (variable, path) in kept {
+    for (variable, path) in &kept {
         eprintln!(
             "plainsight: {} sets {}, which overrides ours: what the client sends may not be seen{}",
             path.display(),
@@ -145,7 +161,7 @@ async fn run(
                 collector.authority
             );
         }
-        for (variable, path) in changed {
+        for (variable, path) in &changed {
             eprintln!(
                 "plainsight: {} sets {}; --settings sets it to ours",
                 path.display(),
@@ -154,9 +170,17 @@ async fn run(
         }
     }
 
-    let status = run_child(program, &arguments, &child_environment).await;
+    let version = told::version_of_program(environment, program, arguments);
+    let sight = Sight {
+        overridden: kept.iter().map(|(variable, _)| *variable).collect(),
+        receives: client.is_some() && !exports.collectors.is_empty(),
+    };
+    engine.record_told(&told.effective(environment.variables(), version, Some(&sight))?)?;
+
+    let status = run_child(program, &child_arguments, &child_environment).await;
     drop(folder);
     let code = status.as_ref().ok().map(exit_code);
+    let run = engine.run();
     let summary = engine.finish(code.map(i32::from)).await?;
     let status = status.map_err(|error| Failure(format!("{} cannot be run: {error}", program.display())))?;
     if let Some((path, file)) = json {
@@ -166,52 +190,19 @@ async fn run(
     if !command.quiet {
         eprint!("{}", report::screen(&summary, &terminal.view_of_stderr()));
     }
-    Ok(Exit::Child(exit_code(&status)))
+    let code = exit_code(&status);
+    if !command.check {
+        return Ok(Exit::Child(code));
+    }
+    let verdict = check::of_run(run, settings, &command.options, terminal)?;
+    // What failed first is what to look at first.
+    Ok(if code == 0 { verdict } else { Exit::Child(code) })
 }
 
 fn create_json(path: &Path) -> Result<(&Path, fs::File), Failure> {
     let file =
         fs::File::create(path).map_err(|error| Failure::new(&format!("--json {}", path.display()), error))?;
     Ok((path, file))
-}
-
-/// What the client's own settings say, as far as they can be read.
-#[derive(Default)]
-struct ChildSettings {
-    /// Highest precedence first.
-    layers: Vec<ClientSettings>,
-    /// The file that nothing overrides.
-    managed: PathBuf,
-    /// The text of what `--settings` names.
-    on_command_line: Option<String>,
-}
-
-impl ChildSettings {
-    fn read(environment: &Env, client: Option<&ClientCommand>) -> Self {
-        let platform = Platform::current();
-        let paths = config::Paths::new(environment, platform);
-        let (Some(client_folder), Ok(project)) = (paths.client_folder, std::env::current_dir()) else {
-            return Self::default();
-        };
-        let places = SettingsPlaces { platform, client_folder: &client_folder, project: &project };
-        let [managed, ..] = places.files();
-        let mut layers =
-            ClientSettings::read_all(&places, |path| fs::read_to_string(path)).unwrap_or_else(|error| {
-                eprintln!("plainsight: {error}; its `env` is not taken into account");
-                Vec::new()
-            });
-        let named = client.map(|client| client.settings(|path| fs::read_to_string(path))).transpose();
-        let named = named.unwrap_or_else(|error| {
-            eprintln!("plainsight: --settings: {error}; its `env` is not taken into account");
-            None
-        });
-        let on_command_line = named.flatten().map(|(layer, text)| {
-            let at = usize::from(layers.first().is_some_and(|first| first.path == managed));
-            layers.insert(at, layer);
-            text
-        });
-        Self { layers, managed, on_command_line }
-    }
 }
 
 /// The hosts to decrypt besides the catalogue's: what was asked for, and the collectors that the child is told of.

@@ -12,6 +12,7 @@ use crate::{
     config::{AuditSync, ConfigError, parse_size},
     inspect::Capture,
     model::{AuthorityPattern, ByteSize, ConnectTo},
+    policy::PROFILES,
 };
 
 /// The configuration file as it is written. Every key may be left out; an unknown one is an error.
@@ -57,7 +58,8 @@ impl ConfigFile {
         let mut file = Self::parse(path, &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let paths = [&mut file.data_dir, &mut file.rules_dir, &mut file.policy, &mut file.upstream_ca];
-        for path in paths.into_iter().flatten() {
+        let is_profile = |path: &PathBuf| PROFILES.iter().any(|profile| path == Path::new(profile.name));
+        for path in paths.into_iter().flatten().filter(|path| !is_profile(path)) {
             *path = folder.join(&*path);
         }
         Ok(Some(file))

@@ -3,6 +3,8 @@
 
 mod env;
 mod file;
+mod git;
+mod known;
 mod paths;
 mod roots;
 mod settings;
@@ -11,6 +13,7 @@ mod size;
 use std::{io, path::PathBuf};
 
 pub use env::Env;
+pub use known::known_values;
 pub use paths::Paths;
 pub use roots::{Roots, system_roots, upstream_roots};
 pub use settings::{AuditSync, Overrides, Settings};

@@ -67,7 +67,7 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// `--rules DIR`.
     pub rules_dir: Option<PathBuf>,
-    /// `--policy FILE`.
+    /// `--policy NAME|FILE`.
     pub policy: Option<PathBuf>,
     /// `--upstream-ca FILE`.
     pub upstream_ca: Option<PathBuf>,

@@ -40,3 +40,11 @@ pub(super) fn compress(coding: Coding, body: &[u8]) -> Vec<u8> {
         Coding::Zstd => zstd::encode_all(body, ZSTD_LEVEL).expect(INFALLIBLE),
     }
 }
+
+/// Deflate without the frame that the standard wants.
+pub(super) fn deflate_raw(body: &[u8]) -> Vec<u8> {
+    const INFALLIBLE: &str = "a vector takes whatever is written to it";
+    let mut encoder = write::DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).expect(INFALLIBLE);
+    encoder.finish().expect(INFALLIBLE)
+}

@@ -72,7 +72,7 @@ fn drain(mut reader: impl Read, sink: &mut Sink) -> Result<(), DecodeError> {
     }
 }
 
-fn has_zlib_header(body: &[u8]) -> bool {
+pub(super) fn has_zlib_header(body: &[u8]) -> bool {
     match *body {
         [method, flags, ..] => {
             method & 0x0f == 8 && method >> 4 <= 7 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0

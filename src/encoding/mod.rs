@@ -142,6 +142,16 @@ pub fn decode(codings: &[Coding], body: &Bytes, limits: &Limits) -> Result<Bytes
     Ok(body)
 }
 
+/// Applies `codings` to `body` as whoever sent `sent` did: deflate without its frame stays without.
+pub fn encode_like(codings: &[Coding], sent: &[u8], body: &[u8]) -> Vec<u8> {
+    match codings {
+        [inner @ .., Coding::Deflate] if !decompress::has_zlib_header(sent) => {
+            compress::deflate_raw(&encode(inner, body))
+        }
+        _ => encode(codings, body),
+    }
+}
+
 /// Applies `codings`, the first one first.
 pub fn encode(codings: &[Coding], body: &[u8]) -> Vec<u8> {
     codings.iter().fold(body.to_vec(), |body, &coding| compress::compress(coding, &body))
@@ -229,6 +239,18 @@ mod tests {
         let decoded = decode(&[Coding::Deflate], &raw.into(), &Limits::default()).unwrap();
 
         assert_eq!(decoded, text());
+    }
+
+    #[test]
+    fn a_body_is_encoded_as_another_one_was() {
+        let framed = encode(&[Coding::Deflate], &text());
+        let raw = framed[2..framed.len() - 4].to_vec();
+        for (sent, has_frame) in [(framed, true), (raw, false)] {
+            let again = encode_like(&[Coding::Deflate], &sent, b"other");
+
+            assert_eq!(decompress::has_zlib_header(&again), has_frame);
+            assert_eq!(decode(&[Coding::Deflate], &again.into(), &Limits::default()).unwrap(), b"other"[..]);
+        }
     }
 
     #[test]

@@ -266,7 +266,9 @@ fn record(number: u32) -> FlowRecord {
             session: None,
             request_bytes: 99,
             action: Action::Allow,
+            answered: None,
             policy_row: "default".into(),
+            policy_hash: None,
             not_inspected: None,
             format: Some("statsig".into()),
             findings: Vec::new(),
@@ -275,6 +277,7 @@ fn record(number: u32) -> FlowRecord {
             body: None,
             credentials: Vec::new(),
             news: Vec::new(),
+            rewriting: None,
         },
         closing: Some(FlowClosing {
             outcome: Outcome::Forwarded,

@@ -1,6 +1,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use crate::{
+    inspect::names,
     model::{Document, Field, ParseWordError, PathWriter},
     rules::Hit,
 };
@@ -45,7 +46,7 @@ impl Capture {
         let opened = Opened::of(document);
         let mut by_field: Vec<usize> = (0..hits.len()).collect();
         by_field.sort_unstable_by_key(|at| (hits[*at].node, hits[*at].text, hits[*at].range.start, *at));
-        let mut paths = PathWriter::new(document);
+        let mut paths = PathWriter::new(document).masking(names::masked(document, hits, &mask));
         let mut next = 0;
         let mut kept = 0;
         let mut left_out = 0;

@@ -1,7 +1,9 @@
 //! Which values of a request's head open a door. They are what a service needs, so they are no findings; and what
 //! they open is nobody's business, so nothing of them is looked at, kept or shown but a keyed fingerprint.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
+
+use bytes::Bytes;
 
 use crate::model::{
     Document, Field, FieldKind, FingerprintKey, PathPattern, PathWriter, SentCredential, TextId,
@@ -38,11 +40,22 @@ fn parse(globs: &[&str]) -> Vec<PathPattern> {
     globs.iter().map(|glob| PathPattern::parse(glob).expect("a literal glob, read in tests")).collect()
 }
 
-/// A document's body with the values of credentials masked, and what they were; `None` when there are none.
-pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<(Vec<u8>, Vec<SentCredential>)> {
+/// A document's body without its credentials.
+pub(super) struct Hidden {
+    /// The body, with their values masked.
+    pub(super) body: Vec<u8>,
+    /// What they were.
+    pub(super) sent: Vec<SentCredential>,
+    /// Where the masks stand, and what stood there: needed to send it on, and for nothing else.
+    pub(super) values: Vec<(Range<usize>, Bytes)>,
+}
+
+/// A document's body with the values of credentials masked; `None` when there are none.
+pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<Hidden> {
     let body = document.text(TextId::BODY);
     let mut masked = Vec::new();
     let mut credentials = Vec::new();
+    let mut values = Vec::new();
     let mut at = 0;
     let mut paths = PathWriter::new(document);
     for field in document.fields_in(TextId::BODY) {
@@ -58,14 +71,16 @@ pub(super) fn hide(document: &Document, key: &FingerprintKey) -> Option<(Vec<u8>
             fingerprint: key.fingerprint(&plain[scheme_length(plain)..]),
         });
         masked.extend_from_slice(&body[at..field.span().start]);
+        let start = masked.len();
         masked.extend_from_slice(MASK.as_bytes());
+        values.push((start..masked.len(), document.text_bytes(TextId::BODY).slice(field.span())));
         at = field.span().end;
     }
     if credentials.is_empty() {
         return None;
     }
     masked.extend_from_slice(&body[at..]);
-    Some((masked, credentials))
+    Some(Hidden { body: masked, sent: credentials, values })
 }
 
 fn is_credential(document: &Document, field: Field<'_>, path: &str) -> bool {
@@ -118,8 +133,10 @@ mod tests {
     }
 
     fn masked(document: &Document) -> (String, Vec<String>) {
-        let (body, credentials) =
-            hide(document, &key()).unwrap_or_else(|| (document.text(TextId::BODY).to_vec(), Vec::new()));
+        let (body, credentials) = match hide(document, &key()) {
+            Some(hidden) => (hidden.body, hidden.sent),
+            None => (document.text(TextId::BODY).to_vec(), Vec::new()),
+        };
         let names = credentials.iter().map(|credential| credential.path.to_string()).collect();
         (String::from_utf8(body).unwrap(), names)
     }
@@ -175,7 +192,7 @@ mod tests {
     fn one_key_has_one_fingerprint_whatever_stands_before_it() {
         let of = |name, value: &[u8]| {
             let document = payload::headers([(name, value)].into_iter(), &Budget::default());
-            hide(&document, &key()).unwrap().1[0].fingerprint
+            hide(&document, &key()).unwrap().sent[0].fingerprint
         };
 
         assert_eq!(of("authorization", b"Bearer abc"), of("x-api-key", b"abc"));

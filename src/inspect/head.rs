@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::{
@@ -30,9 +31,11 @@ pub(super) struct Head {
     pub(super) credentials: Vec<SentCredential>,
 }
 
-struct Part {
-    document: Document,
-    hits: Vec<Hit>,
+pub(super) struct Part {
+    pub(super) document: Document,
+    pub(super) hits: Vec<Hit>,
+    /// What was masked in the document, and where.
+    pub(super) hidden: Vec<(Range<usize>, Bytes)>,
 }
 
 impl Head {
@@ -67,14 +70,14 @@ impl Head {
         let budget = &inspector.options.budget;
         let mut credentials = Vec::new();
         let mut part = |document: Document, again: &dyn Fn(Vec<u8>) -> Document| {
-            let document = match credential::hide(&document, &inspector.key) {
-                Some((masked, sent)) => {
-                    credentials.extend(sent);
-                    again(masked)
+            let (document, hidden) = match credential::hide(&document, &inspector.key) {
+                Some(hidden) => {
+                    credentials.extend(hidden.sent);
+                    (again(hidden.body), hidden.values)
                 }
-                None => document,
+                None => (document, Vec::new()),
             };
-            Part::new(inspector, destination, document)
+            Part::new(inspector, destination, document, hidden)
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let path = part(payload::path(head.path(), budget), &|masked| payload::path(&text(masked), budget));
@@ -86,7 +89,8 @@ impl Head {
         Self { path, query, headers, credentials }
     }
 
-    fn parts(&self) -> impl Iterator<Item = &Part> {
+    /// Path, query (if there is one) and fields, in the order of their findings.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         std::iter::once(&self.path).chain(&self.query).chain([&self.headers])
     }
 
@@ -157,10 +161,15 @@ impl Head {
 }
 
 impl Part {
-    fn new(inspector: &Inspector, destination: &DestinationId, document: Document) -> Self {
+    fn new(
+        inspector: &Inspector,
+        destination: &DestinationId,
+        document: Document,
+        hidden: Vec<(Range<usize>, Bytes)>,
+    ) -> Self {
         let mut hits = walk::scan(inspector, &document, destination);
         hits.retain(|hit| !credential::is_masked(document.field(hit.node)));
-        Self { document, hits }
+        Self { document, hits, hidden }
     }
 
     /// The body of the document, or a part of it, with what rules found in it masked.

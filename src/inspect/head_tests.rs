@@ -26,7 +26,7 @@ fn find<'o>(opening: &'o FlowOpening, path: &str) -> &'o Finding {
 }
 
 fn kept(opening: &FlowOpening) -> String {
-    format!("{opening:?} {}", serde_json::to_string(opening).unwrap())
+    format!("{opening:?} {:?} {}", opening.body, serde_json::to_string(opening).unwrap())
 }
 
 #[test]

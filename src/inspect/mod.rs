@@ -3,24 +3,29 @@
 //!
 //! Each step consumes the last: `Classified` becomes `Decoded`, then `Scanned`, then `Decided`.
 
+mod answer;
 mod capture;
 mod credential;
 mod head;
+mod names;
 mod news;
+mod rewrite;
 mod stream;
 mod walk;
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::{
     destination::{Catalogue, Events},
     encoding,
     model::{
-        Authority, AuthorityPattern, CapturedRequest, Destination, DestinationKind, FingerprintKey, FlowId,
-        FlowKind, FlowOpening, NotInspected, RequestHead,
+        Action, Answer, Authority, AuthorityPattern, CapturedRequest, Decision, Destination, DestinationKind,
+        FingerprintKey, FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead,
+        RewrittenRequest,
     },
     payload,
-    policy::Policy,
+    policy::{Fail, Policy, Question},
+    redaction::Redactor,
     rules::RuleSet,
 };
 
@@ -34,10 +39,10 @@ use walk::Classified;
 pub enum Forward {
     /// The client's own bytes.
     Original,
-    /// Nothing: the request is answered here.
-    Refused,
-    /// These bytes instead of the client's body.
-    Rewritten(Bytes),
+    /// Nothing: the request is answered here, with this.
+    Refused(LocalAnswer),
+    /// This instead of what the client sent.
+    Rewritten(Box<RewrittenRequest>),
 }
 
 /// What an inspection came to.
@@ -47,6 +52,8 @@ pub struct Inspection {
     pub opening: FlowOpening,
     /// What to send on then.
     pub forward: Forward,
+    /// What went wrong on our side, for people; never payload text.
+    pub error: Option<String>,
 }
 
 /// What bounds an inspection and what it keeps.
@@ -63,13 +70,14 @@ pub struct Options {
 /// Everything that an inspection needs to know: catalogue, rules, policy and a key for fingerprints.
 #[derive(Debug)]
 pub struct Inspector {
-    catalogue: Catalogue,
-    intercepted: Vec<AuthorityPattern>,
-    rules: RuleSet,
+    catalogue: Arc<Catalogue>,
+    intercepted: Arc<[AuthorityPattern]>,
+    rules: Arc<RuleSet>,
     policy: Policy,
     key: FingerprintKey,
     options: Options,
-    known: Known,
+    known: Arc<Known>,
+    redactor: Redactor,
 }
 
 impl Inspector {
@@ -82,14 +90,31 @@ impl Inspector {
         key: FingerprintKey,
         options: Options,
     ) -> Self {
-        let known = Known::new(Events::embedded(), []);
-        Self { catalogue, intercepted, rules, policy, key, options, known }
+        let known = Arc::new(Known::new(Events::embedded(), []));
+        let redactor = Redactor::new(&key);
+        let (catalogue, intercepted) = (Arc::new(catalogue), intercepted.into());
+        Self { catalogue, intercepted, rules: Arc::new(rules), policy, key, options, known, redactor }
     }
 
     /// Says what is no news, instead of the built-in names alone.
     #[must_use]
     pub fn with_known(self, known: Known) -> Self {
-        Self { known, ..self }
+        Self { known: Arc::new(known), ..self }
+    }
+
+    /// The same with another policy, and other rules if there are any.
+    #[must_use]
+    pub fn changed(&self, policy: Policy, rules: Option<RuleSet>) -> Self {
+        Self {
+            policy,
+            rules: rules.map_or_else(|| Arc::clone(&self.rules), Arc::new),
+            catalogue: Arc::clone(&self.catalogue),
+            intercepted: Arc::clone(&self.intercepted),
+            key: self.key.clone(),
+            options: self.options.clone(),
+            known: Arc::clone(&self.known),
+            redactor: self.redactor.clone(),
+        }
     }
 
     /// What is no news.
@@ -134,6 +159,35 @@ impl Inspector {
         Classified::new(self, request, destination, time_ms).decode().scan().decide().finish()
     }
 
+    /// What becomes of a request when its inspection broke (for `reason`), or when it cannot be recorded.
+    pub fn fail(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspection {
+        let opening = self.observe(id, head, destination, time_ms, reason);
+        let policy_row = format!("fail.{}", destination.kind).into();
+        match self.policy.on_failure(destination.kind) {
+            Fail::Open => {
+                let opening = FlowOpening { policy_row, ..opening };
+                Inspection { opening, forward: Forward::Original, error: None }
+            }
+            Fail::Closed => {
+                let (given, answer) =
+                    answer::answer(self.policy.failure_answer(), destination, head, None, answer::BY_FAILURE);
+                let answered = Some(given);
+                Inspection {
+                    opening: FlowOpening { action: Action::Block, policy_row, answered, ..opening },
+                    forward: Forward::Refused(answer),
+                    error: None,
+                }
+            }
+        }
+    }
+
     /// The record of a request whose body is not looked at: the conversation, or (with a reason) what was refused or
     /// broke before it could be.
     pub fn observe(
@@ -149,9 +203,12 @@ impl Inspector {
             DestinationKind::Conversation => Some(NotInspected::Conversation),
             _ => Some(NotInspected::NotIntercepted),
         });
+        let passes = reason.map(|reason| self.passes(destination, &head.authority, head.path(), reason));
         let seen = head::Head::target_of(self, &destination.id, head);
         let opening = walk::opening(id, head, &seen, destination, time_ms, reason);
-        FlowOpening { news: self.known.in_request(head, destination, None, &[]), ..opening }
+        let news = self.known.in_request(head, destination, None, &[]);
+        let opening = FlowOpening { news, policy_hash: self.policy.hash_shared(), ..opening };
+        decided(opening, passes.flatten())
     }
 
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when the
@@ -169,7 +226,8 @@ impl Inspector {
         };
         let destination = self.catalogue.classify_host(authority);
         let news = self.known.in_tunnel(authority, &destination);
-        FlowOpening {
+        let passes = reason.and_then(|reason| self.passes(&destination, authority, "", reason));
+        let opening = FlowOpening {
             id,
             time_ms,
             kind: FlowKind::Tunnel,
@@ -180,14 +238,47 @@ impl Inspector {
             authority: authority.to_string().into(),
             path: "".into(),
             version: "".into(),
+            policy_hash: self.policy.hash_shared(),
             not_inspected: reason,
             news,
             ..walk::blank_opening(id)
+        };
+        decided(opening, passes)
+    }
+
+    /// What policy says of bytes that are about to pass through unread; `None` if that is not for it to say.
+    fn passes(
+        &self,
+        destination: &Destination,
+        authority: &Authority,
+        path: &str,
+        reason: NotInspected,
+    ) -> Option<Decision> {
+        if !matches!(reason, NotInspected::NotIntercepted | NotInspected::UnknownProtocol) {
+            return None;
+        }
+        let not_inspected = Some(reason);
+        let asked =
+            Question { destination, authority, path, findings: &[], not_inspected, unknown_fields: false };
+        Some(self.policy.decide(asked))
+    }
+}
+
+/// The record of something that passes unread, or does not: it cannot be answered as a service would.
+fn decided(opening: FlowOpening, decision: Option<Decision>) -> FlowOpening {
+    let Some(decision) = decision else { return opening };
+    let policy_row = decision.row.into();
+    match decision.action {
+        Action::Allow | Action::Redact => FlowOpening { policy_row, ..opening },
+        Action::Block => {
+            FlowOpening { action: Action::Block, answered: Some(Answer::Reject), policy_row, ..opening }
         }
     }
 }
 
 #[cfg(test)]
 mod head_tests;
+#[cfg(test)]
+mod rewrite_tests;
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ pub(super) fn split(
 }
 
 /// The coding that `grpc-encoding` names; one at most.
-fn coding(head: &RequestHead) -> Result<Option<Coding>, DecodeError> {
+pub(super) fn coding(head: &RequestHead) -> Result<Option<Coding>, DecodeError> {
     let codings = encoding::codings(head.header("grpc-encoding").into_iter())?;
     match codings[..] {
         [] => Ok(None),

@@ -90,6 +90,28 @@ fn an_event_batch_is_decoded_and_its_personal_fields_are_named() {
 }
 
 #[test]
+fn a_value_that_a_field_is_called_by_is_masked_in_every_path_below_it() {
+    let bodies = [
+        r#"{"to dora@example.net":{"inner":[1]},"plain":{"inner":2},"b64":"eyJkb3JhQGV4YW1wbGUubmV0Ijp7ImlubmVyIjoxfX0="}"#,
+        r#"{"to \u0064ora@example.net":{"inner":"erik@example.org"},"\"dora@example.net\"":3}"#,
+    ];
+    for body in bodies {
+        let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(body));
+
+        let opening = inspect(&inspector(Capture::Masked), request).opening;
+
+        let kept = serde_json::to_string(&opening).unwrap();
+        assert!(kept.contains("inner") && !opening.fields.is_empty(), "{kept}");
+        assert!(opening.findings.iter().any(|found| found.rule.as_str() == "contact.email"), "{kept}");
+        assert!(!kept.contains("dora@") && !kept.contains("erik@"), "{kept}");
+    }
+    let containers = r#"{"events":[{"event_data":{"tool_input":{"command":"ls"}}}]}"#;
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(containers));
+    let opening = inspect(&inspector(Capture::Masked), request).opening;
+    assert!(opening.fields.iter().all(|field| !field.path.contains("***")), "{:?}", opening.fields);
+}
+
+#[test]
 fn a_finding_names_the_bytes_that_encode_it() {
     let inspection = events(Capture::Masked);
 
@@ -238,7 +260,7 @@ fn cleartext_to_a_third_party_is_not_looked_at_unless_it_was_asked_for() {
 
     let destination = inspector.classify(&request.head);
     let opening = inspector.observe(request.id, &request.head, &destination, TIME_MS, None);
-    inspector.intercepted.push(AuthorityPattern::parse("mcp.example.com").unwrap());
+    inspector.intercepted = [AuthorityPattern::parse("mcp.example.com").unwrap()].into();
 
     assert!(!destination.inspected);
     assert_eq!(opening.not_inspected, Some(NotInspected::NotIntercepted));

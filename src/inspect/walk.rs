@@ -1,20 +1,25 @@
-use std::{borrow::Cow, cell::RefCell, collections::HashMap, ops::Range};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use http::{Method, Version};
 
 use crate::{
     encoding,
     model::{
-        Action, CapturedBody, CapturedFields, CapturedRequest, Decision, Destination, DestinationId,
+        Action, Answer, CapturedBody, CapturedFields, CapturedRequest, Decision, Destination, DestinationId,
         DestinationKind, Document, Finding, Fingerprint, FlowId, FlowKind, FlowOpening, NodeId, NotInspected,
-        PathWriter, RequestHead, TextId,
+        PathWriter, RequestHead, Rewriting, TextId,
     },
     payload::{self, PayloadFormat},
-    policy::Question,
+    policy::{Fail, Question},
     rules::{self, Hit, Scratch},
 };
 
-use super::{Forward, Inspection, Inspector, capture, head::Head, stream};
+use super::{Forward, Inspection, Inspector, answer, capture, head::Head, names, rewrite, stream};
 
 /// Names of fields that hold the client's own session id, in the formats that are known.
 const SESSION_NAMES: &[&[u8]] = &[b"session_id", b"sessionId", b"session.id", b"sessionID"];
@@ -26,32 +31,32 @@ thread_local! {
 
 /// A request of which it is known whom it is for.
 pub(super) struct Classified<'i> {
-    inspector: &'i Inspector,
-    request: CapturedRequest,
-    destination: Destination,
-    time_ms: i64,
+    pub(super) inspector: &'i Inspector,
+    pub(super) request: CapturedRequest,
+    pub(super) destination: Destination,
+    pub(super) time_ms: i64,
 }
 
 /// A request whose body was taken apart, as far as that was possible.
 pub(super) struct Decoded<'i> {
-    classified: Classified<'i>,
-    format: Option<PayloadFormat>,
-    document: Option<Document>,
-    not_inspected: Option<NotInspected>,
+    pub(super) classified: Classified<'i>,
+    pub(super) format: Option<PayloadFormat>,
+    pub(super) document: Option<Document>,
+    pub(super) not_inspected: Option<NotInspected>,
 }
 
 /// A request in which the rules have looked.
 pub(super) struct Scanned<'i> {
-    decoded: Decoded<'i>,
-    head: Head,
-    hits: Vec<Hit>,
+    pub(super) decoded: Decoded<'i>,
+    pub(super) head: Head,
+    pub(super) hits: Vec<Hit>,
     findings: Vec<Finding>,
 }
 
 /// A request about which policy has decided.
 pub(super) struct Decided<'i> {
-    scanned: Scanned<'i>,
-    decision: Decision,
+    pub(super) scanned: Scanned<'i>,
+    pub(super) decision: Decision,
 }
 
 impl<'i> Classified<'i> {
@@ -132,19 +137,36 @@ pub(super) fn scan(inspector: &Inspector, document: &Document, destination: &Des
 impl<'i> Scanned<'i> {
     /// Asks policy.
     pub(super) fn decide(self) -> Decided<'i> {
-        let Classified { inspector, destination, .. } = &self.decoded.classified;
+        let Classified { inspector, request, destination, .. } = &self.decoded.classified;
         let decision = inspector.policy.decide(Question {
             destination,
+            authority: &request.head.authority,
+            path: request.head.path(),
             findings: &self.findings,
-            not_inspected: self.decoded.not_inspected,
+            // What follows an upgrade is never read, and cannot be stopped any more.
+            not_inspected: self
+                .decoded
+                .not_inspected
+                .or(upgrades(&request.head).then_some(NotInspected::Upgraded)),
+            unknown_fields: inspector.policy.minds_unknown_fields() && self.holds_unknown_fields(),
         });
         Decided { scanned: self, decision }
+    }
+}
+
+impl Scanned<'_> {
+    /// Whether there is a field in the body in which no rule found anything.
+    fn holds_unknown_fields(&self) -> bool {
+        let Some(document) = &self.decoded.document else { return false };
+        let named: HashSet<NodeId> = self.hits.iter().map(|hit| hit.node).collect();
+        document.leaves().any(|field| !named.contains(&field.id()))
     }
 }
 
 impl Decided<'_> {
     /// Writes the record, and says what to send on.
     pub(super) fn finish(self) -> Inspection {
+        let rewritten = (self.decision.action == Action::Redact).then(|| rewrite::rewrite(&self));
         let Self { scanned: Scanned { decoded, head, hits, findings }, decision } = self;
         let Classified { inspector, request, destination, time_ms } = decoded.classified;
         let body = match &request.body {
@@ -160,25 +182,78 @@ impl Decided<'_> {
             let keep = |path: &str, value: &str| fields.push(path, value);
             fields_left_out = inspector.options.capture.fields(document, &hits, mask, keep);
         }
+        let document = decoded.document.as_ref();
+        let mut result = Carried { action: decision.action, row: decision.row.into(), ..Carried::default() };
+        let refuse = |wanted, why| {
+            let (given, answer) = answer::answer(wanted, &destination, &request.head, document, why);
+            (Some(given), Forward::Refused(answer))
+        };
+        match (decision.action, rewritten) {
+            (Action::Block, _) => {
+                (result.answered, result.forward) = refuse(decision.answer, answer::BY_POLICY);
+            }
+            (_, None | Some(Ok(None))) => {}
+            (_, Some(Ok(Some((rewritten, rewriting))))) => {
+                result.rewriting = Some(rewriting);
+                result.forward = Forward::Rewritten(Box::new(rewritten));
+            }
+            (_, Some(Err(error))) => {
+                result.error = Some(error.to_string());
+                result.row = format!("fail.{}", destination.kind).into();
+                if inspector.policy.on_failure(destination.kind) == Fail::Closed {
+                    let wanted = inspector.policy.failure_answer();
+                    (result.answered, result.forward) = refuse(wanted, answer::BY_FAILURE);
+                    result.action = Action::Block;
+                }
+            }
+        }
+        // What was redacted is kept in no log: of a body that was rewritten, what was sent on.
+        let kept = match &result.forward {
+            Forward::Rewritten(rewritten) => rewritten.body.clone().or_else(|| body.clone()),
+            Forward::Original | Forward::Refused(_) => body.clone(),
+        };
+        let not_inspected =
+            decoded.not_inspected.or(result.error.as_ref().map(|_| NotInspected::InternalError));
         let opening = FlowOpening {
             news,
+            answered: result.answered,
+            policy_hash: inspector.policy.hash_shared(),
             session: session(inspector, &request.head, decoded.document.as_ref()),
             request_bytes: body.as_ref().map_or(0, |body| body.len() as u64),
-            action: decision.action,
-            policy_row: decision.row.into(),
+            action: result.action,
+            policy_row: result.row,
+            rewriting: result.rewriting,
             format: decoded.format.as_ref().map(|format| format.name().into()),
             findings,
             fields,
             fields_left_out,
-            body: body.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
-            ..opening(request.id, &request.head, &head, &destination, time_ms, decoded.not_inspected)
+            body: kept.filter(|body| inspector.options.capture == capture::Capture::Full && !body.is_empty()),
+            ..opening(request.id, &request.head, &head, &destination, time_ms, not_inspected)
         };
-        let forward = match decision.action {
-            Action::Allow => Forward::Original,
-            // Policy refuses to load a row that redacts; if one came this far, nothing may leave.
-            Action::Block | Action::Redact => Forward::Refused,
-        };
-        Inspection { opening, forward }
+        Inspection { opening, forward: result.forward, error: result.error }
+    }
+}
+
+/// What came of carrying out a decision.
+struct Carried {
+    action: Action,
+    answered: Option<Answer>,
+    error: Option<String>,
+    forward: Forward,
+    rewriting: Option<Rewriting>,
+    row: Box<str>,
+}
+
+impl Default for Carried {
+    fn default() -> Self {
+        Self {
+            action: Action::Allow,
+            answered: None,
+            error: None,
+            forward: Forward::Original,
+            rewriting: None,
+            row: "".into(),
+        }
     }
 }
 
@@ -199,7 +274,9 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         session: None,
         request_bytes: 0,
         action: Action::Allow,
+        answered: None,
         policy_row: "".into(),
+        policy_hash: None,
         not_inspected: None,
         format: None,
         credentials: Vec::new(),
@@ -208,6 +285,7 @@ pub(super) fn blank_opening(id: FlowId) -> FlowOpening {
         fields_left_out: 0,
         body: None,
         news: Vec::new(),
+        rewriting: None,
     }
 }
 
@@ -250,7 +328,11 @@ pub(super) fn gap(document: &Document) -> Option<NotInspected> {
 
 /// What is kept of hits: for each hit a finding, in the same order.
 pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
-    let mut paths = PathWriter::new(document);
+    let mask = |at: usize| {
+        let hit: &Hit = &hits[at];
+        Cow::Owned(preview(inspector, hit, &document.text(hit.text)[hit.range.clone()]).into())
+    };
+    let mut paths = PathWriter::new(document).masking(names::masked(document, hits, mask));
     // The same few values stand in every event of a batch, and hashing them is most of the work.
     let mut seen: HashMap<_, (Fingerprint, Box<str>)> = HashMap::new();
     let finding = |hit: &Hit| {
@@ -289,6 +371,13 @@ fn session(inspector: &Inspector, head: &RequestHead, document: Option<&Document
     })?;
     let value = field.plain();
     (!value.is_empty()).then(|| inspector.key.fingerprint(value))
+}
+
+fn upgrades(head: &RequestHead) -> bool {
+    head.headers.contains_key(http::header::UPGRADE)
+        && head
+            .header("connection")
+            .is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
 }
 
 fn method(method: &Method) -> Box<str> {

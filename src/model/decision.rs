@@ -1,4 +1,4 @@
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 /// A word that is none of a closed list's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub(crate) use words;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{PathPattern, Redaction};
+
 words! {
     /// What policy does with a request.
     Action {
@@ -134,14 +136,49 @@ words! {
     }
 }
 
+words! {
+    /// How a blocked request is answered.
+    Answer {
+        /// With an error that the client understands and does not try again.
+        Reject = "reject",
+        /// As the service itself would, so that the client believes it was sent and keeps nothing for later.
+        Sink = "sink",
+    }
+}
+
 /// What policy decided about a request, and by which row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a decision that nobody carries out protects nobody"]
 pub struct Decision {
     /// What to do.
     pub action: Action,
+    /// How the client is answered if the action is [`Action::Block`].
+    pub answer: Answer,
     /// The row of the policy that decided, for `policy explain`.
     pub row: String,
+    /// Parallel to the findings that were asked about: how each is made unreadable; `None` where it may stay.
+    /// Only meant to be carried out if the action is [`Action::Redact`].
+    pub redactions: Vec<Option<RedactBy>>,
+    /// What becomes of the fields in which no rule found anything; `None` where they may stay.
+    pub unknown_fields: Option<Arc<UnknownFields>>,
+}
+
+/// By whose method a finding is made unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedactBy {
+    /// The row of the policy says how.
+    Policy(Arc<Redaction>),
+    /// As the rule that found it says.
+    Rule,
+}
+
+/// What becomes of fields in which no rule found anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFields {
+    /// How their values are made unreadable.
+    pub redact: Redaction,
+    /// The fields that stay as they are.
+    pub keep: Vec<PathPattern>,
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-use std::{borrow::Cow, fmt::Write as _, ops::Range};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    ops::Range,
+};
 
 use bytes::Bytes;
 
@@ -215,7 +219,7 @@ struct Segment {
     map: Option<SpanMap>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Text {
     bytes: Bytes,
     /// The same length, with zeros for what is no value; `None` where the bytes themselves keep values apart.
@@ -235,12 +239,26 @@ struct Text {
 /// strings (JSON, base64, percent), are decoded into further texts, each of which remembers for every byte where it
 /// came from. So a scanner reads whole texts from end to end, and any hit leads back to a field and to the smallest
 /// range of the body that encodes it.
-#[derive(Clone, Debug)]
+///
+/// Its debug form says how much there is, and nothing of what it says.
+#[derive(Clone)]
 pub struct Document {
     prefix: &'static str,
     texts: Vec<Text>,
     nodes: Vec<Node>,
     gaps: Vec<(NodeId, NotInspected)>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<usize> = self.texts.iter().map(|text| text.bytes.len()).collect();
+        f.debug_struct("Document")
+            .field("prefix", &self.prefix)
+            .field("text_bytes", &texts)
+            .field("nodes", &self.nodes.len())
+            .field("gaps", &self.gaps)
+            .finish()
+    }
 }
 
 impl Document {
@@ -380,6 +398,12 @@ impl Document {
         Some((TextId(place.parent), parent.start as usize..parent.end as usize))
     }
 
+    /// How the part of `text` around `at` was made of the parent text: the parent, and the map; `None` for the body.
+    pub fn way_back(&self, text: TextId, at: usize) -> Option<(TextId, &SpanMap)> {
+        let map = self.segment_at(text, at as u32)?.map.as_ref()?;
+        Some((TextId(self.texts[text.index()].parent), map))
+    }
+
     /// The smallest range of the body that encodes `range` of `text`.
     pub fn body_span(&self, text: TextId, range: Range<usize>) -> Range<usize> {
         let (mut text, mut range) = (text, range);
@@ -489,6 +513,16 @@ impl<'d> Field<'d> {
                 text.into()
             }
             _ => String::from_utf8_lossy(self.plain()),
+        }
+    }
+
+    /// The smallest range of the body that encodes its name, if the name stands there.
+    pub fn name_span(self) -> Option<Range<usize>> {
+        match self.name() {
+            Name::Key { start, end } | Name::EscapedKey { start, end } | Name::PercentKey { start, end } => {
+                Some(self.document.body_span(self.text(), start as usize..end as usize))
+            }
+            Name::FieldNumber(_) | Name::Index(_) | Name::Static(_) => None,
         }
     }
 

@@ -64,6 +64,12 @@ impl FingerprintKey {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, raw)))
     }
 
+    /// Another key made of this one, for another purpose: who knows what it makes learns nothing of what this one makes.
+    #[must_use]
+    pub fn derive(&self, label: &[u8]) -> Self {
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, label).as_ref())))
+    }
+
     /// Hashes `value`.
     pub fn fingerprint(&self, value: &[u8]) -> Fingerprint {
         let tag = hmac::sign(&self.0, value);
@@ -90,6 +96,16 @@ mod tests {
         assert_eq!(one.fingerprint(b"a@b.co"), one.fingerprint(b"a@b.co"));
         assert_ne!(one.fingerprint(b"a@b.co"), one.fingerprint(b"a@b.cx"));
         assert_ne!(one.fingerprint(b"a@b.co"), other.fingerprint(b"a@b.co"));
+    }
+
+    #[test]
+    fn a_derived_key_makes_other_fingerprints_by_its_label() {
+        let key = FingerprintKey::new(&[1; 32]);
+        let of = |key: &FingerprintKey| key.fingerprint(b"a@b.co");
+
+        assert_eq!(of(&key.derive(b"one")), of(&key.derive(b"one")));
+        assert_ne!(of(&key.derive(b"one")), of(&key.derive(b"other")));
+        assert_ne!(of(&key.derive(b"one")), of(&key));
     }
 
     #[test]

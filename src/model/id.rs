@@ -5,6 +5,9 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 pub struct RunId(NonZeroU32);
 
 impl RunId {
+    /// The first run of a store.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// Makes a run id; `None` for zero.
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {

@@ -10,13 +10,18 @@ mod document;
 mod finding;
 mod fingerprint;
 mod id;
+mod local_answer;
 mod path;
 mod path_writer;
 mod record;
 mod redaction;
+mod redaction_reader;
 mod request;
 mod secret;
 mod size;
+mod switch;
+mod toml_reader;
+mod version;
 
 pub use authority::{Authority, AuthorityError, Host};
 pub use authority_pattern::{AuthorityPattern, AuthorityPatternError, PatternReach};
@@ -24,7 +29,9 @@ pub use captured::{CapturedField, CapturedFields};
 pub(crate) use captured::{push_number, push_text, shared_prefix, take_number, take_text};
 pub use connect_to::{ConnectTo, ConnectToError};
 pub(crate) use decision::words;
-pub use decision::{Action, Decision, NotInspected, Outcome, ParseWordError};
+pub use decision::{
+    Action, Answer, Decision, NotInspected, Outcome, ParseWordError, RedactBy, UnknownFields,
+};
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
     BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Mark, Name, NodeId, SpanMap, TextId,
@@ -32,12 +39,22 @@ pub use document::{
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use id::{FlowId, IdError, RunId};
+pub use local_answer::LocalAnswer;
 pub use path::{FieldPath, PathPattern, PatternError};
 pub use path_writer::PathWriter;
 pub use record::{
-    FlowClosing, FlowKind, FlowOpening, FlowRecord, RunClosing, RunOpening, RunRecord, SentCredential,
+    AppliedEdit, FlowClosing, FlowKind, FlowOpening, FlowRecord, Rewriting, RunClosing, RunOpening,
+    RunRecord, SentCredential,
 };
 pub use redaction::{Edit, PseudonymScope, Redaction, Replacement, Template, TemplatePart};
-pub use request::{CapturedBody, CapturedRequest, RequestHead, Scheme};
+pub(crate) use redaction_reader::read_redaction;
+pub use request::{CapturedBody, CapturedRequest, RequestHead, RewrittenRequest, Scheme};
 pub use secret::Secret;
 pub use size::ByteSize;
+pub use switch::{
+    EffectiveSwitch, EffectiveSwitches, Provider, SwitchLayer, SwitchRule, SwitchSetting, SwitchState,
+    ValueRule,
+};
+pub(crate) use toml_reader::{File, Table};
+pub use toml_reader::{Place, TomlError, nearest};
+pub use version::{ClientVersion, NoVersion, VersionRange};

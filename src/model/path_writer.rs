@@ -1,6 +1,6 @@
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
-use crate::model::{Document, Field, FieldPath, Name};
+use crate::model::{Document, Field, FieldPath, Name, NodeId};
 
 /// Writes the paths of one document's fields, each onto what it has in common with the one before.
 ///
@@ -12,6 +12,8 @@ pub struct PathWriter<'d> {
     /// From the root down to the last field.
     chain: Vec<Link<'d>>,
     missing: Vec<Field<'d>>,
+    /// What stands for the names of some fields.
+    masks: HashMap<NodeId, Box<str>>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,19 @@ impl<'d> PathWriter<'d> {
         let mut path = String::with_capacity(PATH_BYTES);
         path.push_str(document.prefix());
         path.push(':');
-        Self { prefix_bytes: path.len(), path, chain: Vec::with_capacity(DEPTH), missing: Vec::new() }
+        Self {
+            prefix_bytes: path.len(),
+            path,
+            chain: Vec::with_capacity(DEPTH),
+            missing: Vec::new(),
+            masks: HashMap::new(),
+        }
+    }
+
+    /// Writes these instead of the names of fields, where what a field is called must not be shown.
+    #[must_use]
+    pub fn masking(self, masks: HashMap<NodeId, Box<str>>) -> Self {
+        Self { masks, ..self }
     }
 
     /// The path of a field, which must be of that document: `prefix:a/0/b`.
@@ -60,7 +74,16 @@ impl<'d> PathWriter<'d> {
 
     fn push(&mut self, field: Field<'d>) {
         let after_segment = self.chain.last().is_some_and(|link| link.has_segment);
-        let has_segment = push_name(&mut self.path, field, after_segment);
+        let has_segment = match self.masks.get(&field.id()) {
+            Some(mask) => {
+                if after_segment {
+                    self.path.push('/');
+                }
+                push_segment(&mut self.path, mask.as_bytes());
+                true
+            }
+            None => push_name(&mut self.path, field, after_segment),
+        };
         self.chain.push(Link { field, end: self.path.len(), has_segment });
     }
 }

@@ -1,7 +1,9 @@
+use std::{fmt, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Action, CapturedFields, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId,
+    Action, Answer, CapturedFields, DestinationId, DestinationKind, FieldPath, Finding, Fingerprint, FlowId,
     NotInspected, Outcome, ParseWordError, RunId,
 };
 
@@ -24,8 +26,34 @@ pub struct SentCredential {
     pub fingerprint: Fingerprint,
 }
 
-/// What is written before anything leaves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What was changed before something left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewriting {
+    /// Bytes of the body that was sent on, content coding included.
+    pub body_bytes: u64,
+    /// The changes, in order of place.
+    pub edits: Vec<AppliedEdit>,
+    /// How many more there were than are listed.
+    pub edits_left_out: u32,
+}
+
+/// One change of a field. Neither what stood there nor what of it was kept is in any record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedEdit {
+    /// The field.
+    pub path: FieldPath,
+    /// How, such as `pseudonym`.
+    pub method: Box<str>,
+    /// Length in bytes of what went, without escapes and containers.
+    pub before: u32,
+    /// Length in bytes of what came.
+    pub after: u32,
+    /// What came, where it holds nothing of the value; else empty.
+    pub with: Box<str>,
+}
+
+/// What is written before anything leaves. Its debug form has the length of the body only.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct FlowOpening {
     /// Its number.
     #[serde(skip, default = "placeholder_id")]
@@ -56,8 +84,14 @@ pub struct FlowOpening {
     pub request_bytes: u64,
     /// What policy decided.
     pub action: Action,
+    /// How the client was answered in the destination's place, if it was. [`Answer::Sink`] marks a synthetic answer.
+    #[serde(default)]
+    pub answered: Option<Answer>,
     /// The row of the policy that decided.
     pub policy_row: Box<str>,
+    /// SHA-256 of the policy that decided, hex; `None` in records that are older than policies that change.
+    #[serde(default)]
+    pub policy_hash: Option<Arc<str>>,
     /// Why the content was not read, if it was not.
     pub not_inspected: Option<NotInspected>,
     /// The decoder that read the body, such as `first-party-events`.
@@ -76,6 +110,18 @@ pub struct FlowOpening {
     pub body: Option<bytes::Bytes>,
     /// Things that the catalogue does not know, such as `path`.
     pub news: Vec<Box<str>>,
+    /// What was changed before it left, if anything was.
+    #[serde(default)]
+    pub rewriting: Option<Rewriting>,
+}
+
+impl fmt::Debug for FlowOpening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_ref().map(|body| format!("{} bytes", body.len()));
+        // What the log prints of a flow, and the fields. Everything in it was masked, but for the body.
+        let said = serde_json::to_value(self).map_err(|_| fmt::Error)?;
+        f.debug_struct("FlowOpening").field("id", &self.id).field("said", &said).field("body", &body).finish()
+    }
 }
 
 const fn placeholder_id() -> FlowId {

@@ -69,6 +69,42 @@ pub enum Redaction {
     },
 }
 
+impl Redaction {
+    /// The word for the method, in files and records.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::IpPrefix { .. } => "ip-prefix",
+            Self::Leaves { .. } => "leaves",
+            Self::Mask { .. } => "mask",
+            Self::MaskSameLength { .. } => "mask-same-length",
+            Self::Null => "null",
+            Self::Partial { .. } => "partial",
+            Self::Pseudonym { .. } => "pseudonym",
+            Self::Remove => "remove",
+            Self::Replace { .. } => "replace",
+            Self::Summary { .. } => "summary",
+            Self::Truncate { .. } => "truncate",
+        }
+    }
+
+    /// Whether what comes holds nothing of the value itself, so that it may be shown.
+    pub const fn keeps_nothing(&self) -> bool {
+        match self {
+            Self::Leaves { .. }
+            | Self::Null
+            | Self::Pseudonym { .. }
+            | Self::Remove
+            | Self::Replace { .. }
+            | Self::Summary { .. } => true,
+            Self::IpPrefix { .. }
+            | Self::Mask { .. }
+            | Self::MaskSameLength { .. }
+            | Self::Partial { .. }
+            | Self::Truncate { .. } => false,
+        }
+    }
+}
+
 /// Whose key a pseudonym is made with. Per destination, two receivers cannot join what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]

@@ -20,12 +20,14 @@ mod percent;
 mod protobuf;
 mod sentry;
 mod shape;
+mod splice;
 mod tags;
 
 pub use container::Budget;
 pub use format::{PayloadFormat, Recognition, decode, decode_stream, recognise};
 pub use head::{headers, path, query};
 pub use otlp::{Content, OtlpEncoding, Signal, StreamMessage};
+pub use splice::{SpliceError, Surroundings, splice, splice_within};
 
 /// Why a payload was not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -58,6 +58,9 @@ async fn plan(engine: &Engine, uri: &Uri, start: Start) -> Result<Plan, Response
     if intercepts && engine.upstream.has_live(&authority) {
         return Ok(Plan::Intercept { authority, dialled: None, start });
     }
+    if !intercepts && let Err(row) = engine.lets_pass(&authority, start, NotInspected::NotIntercepted) {
+        return Err(respond::kept_here(&row));
+    }
     match engine.upstream.dial(&authority).await {
         Ok(dialled) if intercepts => Ok(Plan::Intercept { authority, dialled: Some(dialled), start }),
         Ok(upstream) => {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http::StatusCode;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs::{Ticketer, default_provider},
@@ -11,7 +12,7 @@ use rustls::{
 use tokio::sync::watch;
 
 use crate::{
-    model::{Authority, FlowOpening, NotInspected, Outcome, Secret},
+    model::{Action, Authority, FlowId, FlowOpening, NotInspected, Outcome, RunId, Secret},
     proxy::{
         config::Limits,
         flow::{Flow, Start},
@@ -62,6 +63,27 @@ impl Engine {
     ) -> Flow {
         let id = self.services.audit.next_id();
         self.record(self.services.inspection.tunnel(id, authority, start.time_ms, reason), start)
+    }
+
+    /// Asks whether bytes may pass through unread. If not, that is recorded, and the row of the policy is the error.
+    pub(crate) fn lets_pass(
+        &self,
+        authority: &Authority,
+        start: Start,
+        reason: NotInspected,
+    ) -> Result<(), Box<str>> {
+        // The number is only taken if there is a record: one that is missing looks like a record that was lost.
+        let unnumbered = FlowId::new(RunId::FIRST, 0);
+        let inspection = &self.services.inspection;
+        let opening = inspection.tunnel(unnumbered, Some(authority), start.time_ms, Some(reason));
+        if opening.action != Action::Block {
+            return Ok(());
+        }
+        let row = opening.policy_row.clone();
+        let mut flow = self.record(FlowOpening { id: self.services.audit.next_id(), ..opening }, start);
+        flow.status = (reason == NotInspected::NotIntercepted).then_some(StatusCode::FORBIDDEN);
+        flow.finish(Outcome::Refused, None);
+        Err(row)
     }
 
     /// Records a connection that came to nothing.

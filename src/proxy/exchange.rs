@@ -23,7 +23,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     model::{
-        Authority, CapturedBody, CapturedRequest, Destination, DestinationKind, FlowId, NotInspected,
+        Action, Authority, CapturedBody, CapturedRequest, Destination, DestinationKind, FlowId, NotInspected,
         Outcome, RequestHead, Scheme, Secret,
     },
     proxy::{
@@ -174,7 +174,15 @@ async fn walk(
     if step.destination.inspected {
         step.inspected(head, route, parts, body).await
     } else {
-        let flow = step.record(&head, None, |_| {});
+        let inspection = &engine.services.inspection;
+        let opening = inspection.uninspected(id, &head, &step.destination, start.time_ms, None);
+        let kept_here = (opening.action == Action::Block).then(|| respond::kept_here(&opening.policy_row));
+        let mut flow = engine.record(opening, start);
+        if let Some(response) = kept_here {
+            flow.status = Some(response.status());
+            flow.finish(Outcome::Refused, None);
+            return refuse(engine, &parts, &mut body, response).await;
+        }
         let progress = Progress::new(Arc::clone(&flow.request_bytes));
         let body = RequestBody::streamed(body, Arc::clone(&progress));
         step.forward(flow, route, parts, body, progress).await
@@ -243,7 +251,8 @@ impl Step {
         // been out already. Clients that end do not wait for their last batch to be answered.
         let whole = Whole { head, route, parts, captured, trailers, rest, announced };
         tokio::spawn(self.send_whole(whole)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an exchange failed on our side");
+            // Not the error's own text: it repeats what the panic said, which may quote the payload.
+            tracing::error!(panicked = error.is_panic(), "an exchange failed on our side");
             respond::text(StatusCode::BAD_GATEWAY, "the exchange failed on our side")
         })
     }
@@ -257,20 +266,41 @@ impl Step {
         };
         let request =
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
-        let (mut flow, forward) = match self.admit(&head, request, bytes.len()).await {
-            Ok(admitted) => admitted,
-            Err(response) => return drained(&self.engine, rest, response).await,
-        };
+        let (mut flow, forward, error) = self.admit(&head, request, bytes.len()).await;
+        let mut trailers = trailers;
         let bytes = match forward {
             Forward::Original => bytes,
-            Forward::Refused(refusal) => {
-                flow.status = Some(refusal.status);
-                flow.finish(Outcome::Refused, None);
-                return drained(&self.engine, rest, respond::refusal(refusal)).await;
+            Forward::Refused(answer) => {
+                flow.status = Some(answer.status);
+                let response = match &error {
+                    Some(error)
+                        if self.export.is_some() && answer.status == StatusCode::SERVICE_UNAVAILABLE =>
+                    {
+                        respond::text(answer.status, error)
+                    }
+                    _ => respond::local(answer),
+                };
+                flow.finish(Outcome::Refused, error);
+                return drained(&self.engine, rest, response).await;
             }
             Forward::Rewritten(rewritten) => {
-                headers::set_length(&mut parts.headers, rewritten.len());
-                rewritten
+                trailers = rewritten.trailers;
+                parts.headers = rewritten.headers;
+                let Some(uri) = headers::with_target(&parts.uri, &rewritten.target) else {
+                    let message = "the redacted target is none that can be sent";
+                    flow.status = Some(StatusCode::BAD_GATEWAY);
+                    flow.finish(Outcome::Refused, Some(message.to_owned()));
+                    return drained(&self.engine, rest, respond::text(StatusCode::BAD_GATEWAY, message))
+                        .await;
+                };
+                parts.uri = uri;
+                match rewritten.body {
+                    Some(body) => {
+                        headers::set_length(&mut parts.headers, body.len());
+                        body
+                    }
+                    None => bytes,
+                }
             }
         };
         let progress = Progress::new(Arc::clone(&flow.request_bytes));
@@ -293,26 +323,45 @@ impl Step {
         head: &RequestHead,
         request: CapturedRequest,
         size: usize,
-    ) -> Result<(Flow, Forward), Response<ResponseBody>> {
-        let closed = self.destination.kind.fails_closed();
-        let Some(Inspected { opening, forward }) = self.inspect(request, size).await else {
-            let flow = self.record(head, Some(NotInspected::InternalError), |_| {});
-            if !closed {
-                return Ok((flow, Forward::Original));
+    ) -> (Flow, Forward, Option<String>) {
+        let (inspected, mut error) = match self.inspect(request, size).await {
+            Some(mut inspected) => {
+                let error = inspected.error.take();
+                (inspected, error)
             }
-            let message = "inspection failed on our side, so the request was not sent on";
-            return Err(turned_away(flow, StatusCode::BAD_GATEWAY, message.to_owned(), message));
+            None => {
+                let error = "inspection failed on our side".to_owned();
+                (self.fail(head, Some(NotInspected::InternalError)), Some(error))
+            }
         };
+        let Inspected { opening, forward, .. } = inspected;
+        let not_inspected = opening.not_inspected;
+        let closed = self.engine.services.inspection.fails_closed(&self.destination);
         let kept = (!closed).then(|| opening.clone());
-        match (self.engine.record_durably(opening, self.start).await, kept) {
-            (Ok(flow), _) => Ok((flow, forward)),
-            (Err(_), Some(opening)) => Ok((self.engine.record(opening, self.start), forward)),
-            (Err(error), None) => {
-                let flow = self.record(head, None, |_| {});
-                let message = format!("{error}; telemetry is not sent on unrecorded");
-                Err(turned_away(flow, StatusCode::SERVICE_UNAVAILABLE, error.to_string(), &message))
-            }
+        let unavailable = match self.engine.record_durably(opening, self.start).await {
+            Ok(flow) => return (flow, forward, error),
+            Err(unavailable) => unavailable,
+        };
+        error.get_or_insert(unavailable.to_string());
+        if let Some(opening) = kept {
+            return (self.engine.record(opening, self.start), forward, error);
         }
+        let failed = self.fail(head, not_inspected);
+        let forward = match forward {
+            // It was to stay here anyway, and the client is told what it would have been told.
+            decided @ Forward::Refused(_) => decided,
+            // A collector that cannot store says so, and its client keeps what it has.
+            Forward::Original | Forward::Rewritten(_) if self.export.is_some() => {
+                Forward::Refused(respond::unavailable())
+            }
+            Forward::Original | Forward::Rewritten(_) => failed.forward,
+        };
+        (self.engine.record(failed.opening, self.start), forward, error)
+    }
+
+    fn fail(&self, head: &RequestHead, reason: Option<NotInspected>) -> Inspected {
+        let inspection = &self.engine.services.inspection;
+        inspection.failed(self.id, head, &self.destination, self.start.time_ms, reason)
     }
 
     /// Calls the inspector; `None` if it panicked. Large bodies leave the async workers.
@@ -476,13 +525,6 @@ async fn drained(
     } else {
         respond::closing(response)
     }
-}
-
-/// Closes the record of a request that stays here, and makes its answer.
-fn turned_away(mut flow: Flow, status: StatusCode, error: String, message: &str) -> Response<ResponseBody> {
-    flow.status = Some(status);
-    flow.finish(Outcome::Refused, Some(error));
-    respond::text(status, message)
 }
 
 impl Export {

@@ -1,7 +1,7 @@
 //! Header fields on their way through: what is between two neighbours only goes, everything else stays where it is.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
@@ -32,6 +32,13 @@ pub(crate) fn set_length(headers: &mut HeaderMap, length: usize) {
     if let Some(value) = headers.get_mut(CONTENT_LENGTH) {
         *value = HeaderValue::from(length);
     }
+}
+
+/// The same URI with another path and query; `None` if they are none.
+pub(crate) fn with_target(uri: &Uri, target: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Whether the client waits for a `100 Continue`.

@@ -169,6 +169,9 @@ async fn pass_unknown(
     start: Start,
     client: Stream,
 ) {
+    if engine.lets_pass(authority, start, NotInspected::UnknownProtocol).is_err() {
+        return;
+    }
     let flow = engine.record_tunnel(Some(authority), start, Some(NotInspected::UnknownProtocol));
     let upstream = match dialled {
         Some(dialled) => Ok(dialled),

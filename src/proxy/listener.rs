@@ -103,7 +103,8 @@ impl Proxy {
                 _ = reaping.tick() => engine.upstreams().for_each(Upstream::reap),
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
-                        warn!(%error, "a connection failed on our side");
+                        // Not the error's own text: it repeats what a panic said, which may quote the payload.
+                        warn!(panicked = error.is_panic(), "a connection failed on our side");
                     }
                 }
                 accepted = accept_export(&receivers, &permits) => match accepted {

@@ -20,6 +20,7 @@ mod headers;
 mod intercept;
 mod io;
 mod listener;
+mod live;
 mod receiver;
 mod respond;
 mod rooms;
@@ -32,9 +33,10 @@ mod websocket;
 pub use config::{Limits, ProxyConfig};
 pub use error::BindError;
 pub use listener::Proxy;
+pub use live::LiveInspector;
 pub use receiver::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Signal, Takes};
 pub use rooms::PLAN_USAGE;
 pub use services::{
     Answer, Answers, Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves,
-    Opened, Refusal, Services,
+    Opened, Services,
 };

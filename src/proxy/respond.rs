@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::proxy::{body::ResponseBody, error::UpstreamError, services::Refusal};
+use crate::{
+    model::LocalAnswer,
+    proxy::{body::ResponseBody, error::UpstreamError},
+};
 
 /// What we said ourselves; rides on an answer so that it can be said in another way.
 #[derive(Clone, Debug)]
@@ -26,6 +29,11 @@ pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
     text(error.status(), &error.to_string())
 }
 
+/// Policy lets nothing through unread.
+pub(crate) fn kept_here(row: &str) -> Response<ResponseBody> {
+    text(StatusCode::FORBIDDEN, &format!("kept here by the policy, row `{row}`"))
+}
+
 /// The client must say who it is.
 pub(crate) fn unauthorised() -> Response<ResponseBody> {
     let mut response = text(
@@ -46,11 +54,21 @@ pub(crate) fn not_a_site() -> Response<ResponseBody> {
 }
 
 /// An answer in place of the destination's.
-pub(crate) fn refusal(refusal: Refusal) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::local(refusal.body, refusal.trailers));
-    *response.status_mut() = refusal.status;
-    *response.headers_mut() = refusal.headers;
+pub(crate) fn local(answer: LocalAnswer) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::local(answer.body, answer.trailers));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
+}
+
+/// The store cannot write: the client is to try again.
+pub(crate) fn unavailable() -> LocalAnswer {
+    LocalAnswer {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        headers: http::HeaderMap::new(),
+        body: Bytes::new(),
+        trailers: None,
+    }
 }
 
 /// Tells an HTTP/1 client that the connection ends with this answer.

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::header::CONTENT_ENCODING;
 use rustls::sign::CertifiedKey;
 
 use crate::{
@@ -19,9 +15,10 @@ use crate::{
         Authority, CapturedRequest, Destination, DestinationId, FlowClosing, FlowId, FlowOpening, Host,
         NotInspected, RequestHead,
     },
+    policy::Fail,
     proxy::services::{
         Answer, Answers, Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves,
-        Opened, Refusal,
+        Opened,
     },
 };
 
@@ -35,13 +32,7 @@ impl Inspection for Inspector {
     }
 
     fn inspect(&self, request: CapturedRequest, destination: Destination, time_ms: i64) -> Inspected {
-        let inspection = Self::inspect(self, request, destination, time_ms);
-        let forward = match inspection.forward {
-            inspect::Forward::Original => Forward::Original,
-            inspect::Forward::Refused => Forward::Refused(refusal()),
-            inspect::Forward::Rewritten(body) => Forward::Rewritten(body),
-        };
-        Inspected { opening: inspection.opening, forward }
+        Self::inspect(self, request, destination, time_ms).into()
     }
 
     fn uninspected(
@@ -55,6 +46,21 @@ impl Inspection for Inspector {
         self.observe(id, head, destination, time_ms, reason)
     }
 
+    fn fails_closed(&self, destination: &Destination) -> bool {
+        self.policy().on_failure(destination.kind) == Fail::Closed
+    }
+
+    fn failed(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspected {
+        Self::fail(self, id, head, destination, time_ms, reason).into()
+    }
+
     fn tunnel(
         &self,
         id: FlowId,
@@ -66,17 +72,14 @@ impl Inspection for Inspector {
     }
 }
 
-/// What a client gets when policy lets nothing out.
-fn refusal() -> Refusal {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Refusal {
-        status: StatusCode::FORBIDDEN,
-        headers,
-        body: Bytes::from_static(
-            br#"{"error":{"type":"permission_error","message":"refused by local policy"}}"#,
-        ),
-        trailers: None,
+impl From<inspect::Inspection> for Inspected {
+    fn from(inspection: inspect::Inspection) -> Self {
+        let forward = match inspection.forward {
+            inspect::Forward::Original => Forward::Original,
+            inspect::Forward::Refused(answer) => Forward::Refused(answer),
+            inspect::Forward::Rewritten(request) => Forward::Rewritten(request),
+        };
+        Self { opening: inspection.opening, forward, error: inspection.error }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use rustls::sign::CertifiedKey;
 
 use crate::model::{
     Authority, CapturedRequest, Destination, DestinationId, FlowClosing, FlowId, FlowOpening, Host,
-    NotInspected, RequestHead,
+    LocalAnswer, NotInspected, RequestHead, RewrittenRequest,
 };
 
 /// Everything that the proxy asks of others.
@@ -45,6 +45,20 @@ pub trait Inspection: Send + Sync + 'static {
         reason: Option<NotInspected>,
     ) -> FlowOpening;
 
+    /// Whether a request must stay here when it cannot be recorded or looked at.
+    fn fails_closed(&self, destination: &Destination) -> bool;
+
+    /// What becomes of a request when plainsight cannot do its work: inspection broke (`reason`), or there is no record
+    /// of it. What stays here then has its answer; the conversation, and what the client needs to work, goes on.
+    fn failed(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspected;
+
     /// The record of a tunnel, or of a connection on which no request could be read. There is no authority when
     /// the client never named one.
     fn tunnel(
@@ -63,6 +77,8 @@ pub struct Inspected {
     pub opening: FlowOpening,
     /// What leaves.
     pub forward: Forward,
+    /// What went wrong on our side, for people; never payload text.
+    pub error: Option<String>,
 }
 
 /// What is sent on.
@@ -71,22 +87,9 @@ pub enum Forward {
     /// The client's own bytes.
     Original,
     /// Nothing: the client gets this answer.
-    Refused(Refusal),
-    /// Other bytes in place of the body, in the same content coding.
-    Rewritten(Bytes),
-}
-
-/// An answer given here in place of the destination's.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// The status.
-    pub status: StatusCode,
-    /// The header fields, `Content-Length` not among them.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-    /// Trailer fields, as gRPC wants them.
-    pub trailers: Option<HeaderMap>,
+    Refused(LocalAnswer),
+    /// This instead of what the client sent.
+    Rewritten(Box<RewrittenRequest>),
 }
 
 /// Keeps the records.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{CapturedField, Finding, FlowRecord, SentCredential},
+    model::{AppliedEdit, CapturedField, Finding, FlowRecord, SentCredential},
     report::words,
 };
 
@@ -31,7 +31,9 @@ pub fn flow(flow: &FlowRecord) -> Value {
         "response_bytes": closing.map(|closing| closing.response_bytes),
         "duration_ms": closing.map(|closing| closing.duration_ms),
         "action": opening.action,
+        "answered": opening.answered,
         "policy_row": opening.policy_row,
+        "policy_hash": opening.policy_hash,
         "outcome": closing.map(|closing| closing.outcome),
         "error": closing.and_then(|closing| closing.error.as_deref()),
         "not_inspected": words::not_inspected(flow),
@@ -48,6 +50,19 @@ pub fn flow_with_fields(flow: &FlowRecord) -> Value {
     let field = |field: CapturedField| json!({ "path": field.path, "value": field.value });
     value["fields"] = flow.opening.fields.iter().map(field).collect();
     value["fields_left_out"] = flow.opening.fields_left_out.into();
+    let edit = |edit: &AppliedEdit| {
+        json!({
+            "path": edit.path, "method": edit.method, "before": edit.before, "after": edit.after, "with": edit.with,
+        })
+    };
+    value["rewriting"] = match &flow.opening.rewriting {
+        None => Value::Null,
+        Some(rewriting) => json!({
+            "body_bytes": rewriting.body_bytes,
+            "edits": rewriting.edits.iter().map(edit).collect::<Vec<_>>(),
+            "edits_left_out": rewriting.edits_left_out,
+        }),
+    };
     value
 }
 
@@ -94,7 +109,7 @@ mod tests {
                 "path": "/api/event_logging/v2/batch", "version": "HTTP/1.1",
                 "user_agent": "claude-code/2.1.329", "session": null, "status": 200,
                 "request_bytes": 316_302, "sent_bytes": 316_302, "response_bytes": 42, "duration_ms": 87,
-                "action": "allow", "policy_row": "default", "outcome": "forwarded", "error": null,
+                "action": "allow", "answered": null, "policy_row": "default", "policy_hash": null, "outcome": "forwarded", "error": null,
                 "not_inspected": null, "format": "first-party-events", "news": [],
                 "credentials": [],
                 "findings": value["findings"],
@@ -130,5 +145,6 @@ mod tests {
 
         assert_eq!(value["fields"][0]["path"], "first-party-events:events/0/event_type");
         assert_eq!(value["fields_left_out"], 0);
+        assert!(value["rewriting"].is_null());
     }
 }

@@ -3,6 +3,10 @@
 //! Pure: no file, no terminal, no clock. Whoever prints decides on width and colour. What came from the network is
 //! hostile to a terminal until it went through [`sanitize`], which is the only place that knows how.
 
+pub mod check;
+pub mod doctor;
+mod dossier;
+pub mod drift;
 pub mod json;
 mod otlp;
 mod scan;
@@ -16,6 +20,7 @@ mod text;
 mod usage;
 mod words;
 
+pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
 pub use otlp::OtlpLogs;
 pub use scan::scanned;
 pub use screen::screen;

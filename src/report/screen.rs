@@ -1,5 +1,5 @@
 use crate::{
-    model::{ByteSize, DestinationKind},
+    model::{Answer, ByteSize, DestinationKind},
     report::{
         Summary, Told, View, sanitize,
         text::{self, Ink},
@@ -14,6 +14,7 @@ pub fn screen(summary: &Summary, view: &View) -> String {
     let mut page = Page { view, columns, name, out: String::new() };
     page.head(summary);
     page.told(summary);
+    page.answered(summary);
     page.found(summary);
     page.tunneled(summary);
     page.unread(summary);
@@ -121,6 +122,21 @@ impl Page<'_> {
         self.more(told.len(), DESTINATIONS, "destination");
     }
 
+    /// A synthetic answer misleads the client on purpose, so it is always counted aloud.
+    fn answered(&mut self, summary: &Summary) {
+        for (how, what) in [
+            (Answer::Sink, "answered here as the service would: nothing of it left"),
+            (Answer::Reject, "refused with an error: nothing of it left"),
+        ] {
+            let count = summary.answered(how);
+            if count > 0 {
+                let line = format!("  {} {what}", text::count(count, "request"));
+                let line = text::fit(&line, self.columns).into_owned();
+                self.line(&self.view.paint(Ink::Medium, line));
+            }
+        }
+    }
+
     fn found(&mut self, summary: &Summary) {
         let found = summary.found();
         if found.is_empty() {
@@ -148,7 +164,10 @@ impl Page<'_> {
                 let (values, seen) = (found.values.len() as u64, found.findings);
                 let ink = Ink::of(found.severity);
                 let severity = found.severity.as_str();
-                let whom = |columns| some_of(&destinations, columns);
+                let whom = |columns| match destinations.as_slice() {
+                    [] => "nobody".to_owned(),
+                    some => some_of(some, columns),
+                };
                 (rule.as_str(), cells(&text::thousands(values), &text::thousands(seen), severity, ink, &whom))
             })
             .collect();
@@ -233,6 +252,7 @@ impl Page<'_> {
 
     fn next(&mut self, summary: &Summary) {
         if summary.flows() == 0 || summary.is_unstored() {
+            self.sealed(summary);
             return;
         }
         self.blank();
@@ -253,6 +273,14 @@ impl Page<'_> {
         } else {
             self.line(&format!("  {all}"));
             self.line(&format!("  {one}"));
+        }
+        self.sealed(summary);
+    }
+
+    /// The head is for copying: it is never cut, however narrow the terminal.
+    fn sealed(&mut self, summary: &Summary) {
+        if let Some(head) = summary.head() {
+            self.line(&format!("  {}{head}", self.view.paint(Ink::Dim, "sealed: ")));
         }
     }
 
@@ -413,6 +441,16 @@ mod tests {
         let page = screen(&Summary::from_flows(&testing::session()), &testing::view(80));
 
         assert_eq!(page, include_str!("snapshots/screen-80.txt"));
+    }
+
+    #[test]
+    fn the_head_of_the_audit_chain_stands_whole_in_the_last_line() {
+        let head = "5a".repeat(32);
+        for summary in [Summary::from_flows(&testing::session()), Summary::default()] {
+            let page = screen(&summary.sealed(&head), &testing::view(40));
+
+            assert_eq!(page.lines().last(), Some(&*format!("  sealed: {head}")));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    model::{ByteSize, CapturedField, Finding, FlowRecord, Severity},
+    model::{Answer, ByteSize, CapturedField, Finding, FlowRecord, Severity},
     report::{
         View, sanitize,
         text::{self, Ink},
@@ -14,6 +14,7 @@ pub fn show(flow: &FlowRecord, view: &View) -> String {
     let mut page = Page { view, columns: view.columns(), out: String::new() };
     page.head(flow);
     page.findings(flow);
+    page.changes(flow);
     page.fields(flow);
     page.out
 }
@@ -53,6 +54,17 @@ impl Page<'_> {
             Ink::Plain,
             &format!("{}, by policy row `{}`", opening.action, opening.policy_row),
         );
+        match opening.answered {
+            Some(Answer::Sink) => {
+                let what = "synthetic: the client was told that it arrived; nothing left this machine";
+                self.entry("answered", Ink::Medium, what);
+            }
+            Some(Answer::Reject) => self.entry("answered", Ink::Medium, "here, with an error; nothing left"),
+            None => {}
+        }
+        if let Some(hash) = &opening.policy_hash {
+            self.entry("policy", Ink::Dim, &hash[..hash.floor_char_boundary(12)]);
+        }
         let fate = match closing {
             Some(closing) => format!("{} ({})", words::fate(flow), closing.outcome),
             None => "open: still going on, or plainsight was killed".to_owned(),
@@ -98,6 +110,25 @@ impl Page<'_> {
         }
         if let Some(rest @ 1..) = elsewhere.len().checked_sub(ELSEWHERE) {
             self.line(&self.view.paint(Ink::Dim, format!("  … and {} more", text::thousands(rest as u64))));
+        }
+    }
+
+    /// What was sent on is what was sent but for these.
+    fn changes(&mut self, flow: &FlowRecord) {
+        let Some(rewriting) = &flow.opening.rewriting else { return };
+        self.section("CHANGED BEFORE IT LEFT");
+        for edit in rewriting.edits.iter().take(CHANGES) {
+            let with = match (&*edit.with, edit.after) {
+                ("", 0) => String::new(),
+                ("", _) => " ***".to_owned(),
+                (with, _) => format!(" {with}"),
+            };
+            let change = format!("{} bytes -> {} {}{with}", edit.before, edit.after, edit.method);
+            self.value_line(0, &sanitize(edit.path.as_str()), &change, &[]);
+        }
+        let rest = rewriting.edits.len().saturating_sub(CHANGES) as u64 + u64::from(rewriting.edits_left_out);
+        if rest > 0 {
+            self.line(&self.view.paint(Ink::Dim, format!("  … and {} more", text::thousands(rest))));
         }
     }
 
@@ -225,11 +256,38 @@ const SHORTEST_VALUE: usize = 12;
 /// Most findings listed when their fields were not kept. `--json` has them all.
 const ELSEWHERE: usize = 40;
 
+/// Most changes on a page: a batch repeats the same few in each of its events.
+const CHANGES: usize = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::CapturedFields, report::testing};
+    use crate::{
+        model::{AppliedEdit, CapturedFields, FieldPath, Rewriting},
+        report::testing,
+    };
     use unicode_width::UnicodeWidthStr;
+
+    #[test]
+    fn changes_are_listed_with_what_came() {
+        let mut record = testing::events();
+        let edit = |path: &str, method: &str, with: &str| AppliedEdit {
+            path: FieldPath::from_raw(path),
+            method: method.into(),
+            before: 17,
+            after: 12,
+            with: with.into(),
+        };
+        let edits = vec![edit("json:mail", "pseudonym", "anon-01234567"), edit("json:card", "mask", "")];
+        record.opening.rewriting = Some(Rewriting { body_bytes: 9, edits, edits_left_out: 3 });
+
+        let page = show(&record, &testing::view(100));
+
+        assert!(page.contains("CHANGED BEFORE IT LEFT"), "{page}");
+        assert!(page.contains("17 bytes -> 12 pseudonym anon-01234567"), "{page}");
+        assert!(page.contains("17 bytes -> 12 mask ***"), "{page}");
+        assert!(page.contains("… and 3 more"), "{page}");
+    }
 
     #[test]
     fn a_flow_is_shown_with_its_findings_marked() {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord, NotInspected, RuleId,
-        RunId, Severity,
+        Action, Answer, DestinationId, DestinationKind, Fingerprint, FlowId, FlowKind, FlowRecord,
+        NotInspected, RuleId, RunId, Severity,
     },
     report::words,
 };
@@ -26,7 +26,9 @@ pub struct Summary {
     unread: BTreeMap<(NotInspected, Box<str>), Unread>,
     found: BTreeMap<RuleId, Found>,
     news: BTreeMap<(Box<str>, Box<str>), u64>,
+    answered: BTreeMap<Answer, u64>,
     lost: u64,
+    head: Option<Box<str>>,
     is_unstored: bool,
     new_since_ms: Option<i64>,
     example: Option<((Severity, usize), FlowId)>,
@@ -106,6 +108,18 @@ impl Summary {
     pub const fn with_lost(mut self, lost: u64) -> Self {
         self.lost = lost;
         self
+    }
+
+    /// Says what the head of the audit chain was at the run's end.
+    #[must_use]
+    pub fn sealed(mut self, head: &str) -> Self {
+        self.head = Some(head.into());
+        self
+    }
+
+    /// The head of the audit chain at the run's end, as hex.
+    pub fn head(&self) -> Option<&str> {
+        self.head.as_deref()
     }
 
     /// Says since when what is new is new: the beginning of the run before.
@@ -237,6 +251,11 @@ impl Summary {
         self.news.iter().map(|((news, what), count)| (&**news, &**what, *count))
     }
 
+    /// How many requests were answered here in the destination's place, so that nothing of them left.
+    pub fn answered(&self, how: Answer) -> u64 {
+        self.answered.get(&how).copied().unwrap_or(0)
+    }
+
     /// How many records the store had to drop.
     pub const fn lost(&self) -> u64 {
         self.lost
@@ -286,8 +305,12 @@ impl Summary {
             "tunnels": tunneled.collect::<Vec<_>>(),
             "not_inspected": unread.collect::<Vec<_>>(),
             "news": news.collect::<Vec<_>>(),
+            "answered_here": {
+                "sink": self.answered(Answer::Sink), "reject": self.answered(Answer::Reject),
+            },
             "new_since": self.new_since_ms.and_then(super::json::time),
             "lost": self.lost,
+            "head": self.head,
         })
     }
 
@@ -308,6 +331,9 @@ impl Summary {
         told.findings += opening.findings.len() as u64;
         told.worst = told.worst.max(words::worst(flow));
         *told.fates.entry(words::fate(flow)).or_default() += 1;
+        if let Some(answer) = opening.answered {
+            *self.answered.entry(answer).or_default() += 1;
+        }
         for finding in &opening.findings {
             let found = self.found.entry(finding.rule.clone()).or_insert_with(|| Found {
                 category: Arc::clone(&finding.category),
@@ -319,7 +345,8 @@ impl Summary {
             found.severity = found.severity.max(finding.severity);
             found.findings += 1;
             found.values.insert(finding.fingerprint);
-            if !found.destinations.contains(&opening.destination) {
+            let left = opening.action != Action::Block;
+            if left && !found.destinations.contains(&opening.destination) {
                 found.destinations.insert(opening.destination.clone());
             }
         }

@@ -33,7 +33,9 @@ pub(super) fn record(number: u32, destination: &str, kind: DestinationKind, path
             session: None,
             request_bytes: 1434,
             action: Action::Allow,
+            answered: None,
             policy_row: "default".into(),
+            policy_hash: None,
             not_inspected: None,
             format: Some(destination.into()),
             credentials: Vec::new(),
@@ -42,6 +44,7 @@ pub(super) fn record(number: u32, destination: &str, kind: DestinationKind, path
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
+            rewriting: None,
         },
         closing: Some(FlowClosing {
             outcome: Outcome::Forwarded,

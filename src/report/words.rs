@@ -1,6 +1,6 @@
 //! The words that people read instead of those that files hold.
 
-use crate::model::{Action, FlowKind, FlowRecord, NotInspected, Outcome, Severity};
+use crate::model::{Action, Answer, FlowKind, FlowRecord, NotInspected, Outcome, Severity};
 
 /// Why something was not read.
 pub(super) const fn reason(reason: NotInspected) -> &'static str {
@@ -33,6 +33,7 @@ pub(super) fn fate(flow: &FlowRecord) -> &'static str {
         (Some(Outcome::ClientGone), _) => "cut off",
         (Some(Outcome::Tunneled), _) => "tunnel",
         (Some(Outcome::UpstreamFailed), _) => "failed",
+        (Some(_), Action::Block) if flow.opening.answered == Some(Answer::Sink) => "sunk",
         (Some(Outcome::Refused | Outcome::Forwarded), Action::Block) => "blocked",
         (Some(Outcome::Refused), _) => "refused",
         (Some(Outcome::Forwarded), Action::Redact) => "redacted",

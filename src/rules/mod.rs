@@ -18,7 +18,6 @@ mod set;
 mod spec;
 #[cfg(test)]
 mod tests;
-mod toml_reader;
 mod validators;
 
 pub use check::CrossHit;
@@ -30,7 +29,7 @@ pub use samples::SampleFailure;
 pub use scan::{Hit, Scratch};
 pub use set::RuleSet;
 pub use spec::{
-    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Place, Rule, Sample, Shape, Variant,
+    Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Rule, Sample, Shape, Variant,
 };
 pub use validators::Check;
 

@@ -6,13 +6,12 @@ use regex_automata::{meta::Regex, util::syntax};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
-    model::{Confidence, PathPattern, PseudonymScope, Redaction, RuleId, Severity, Template},
+    model::{Confidence, File, PathPattern, RuleId, Severity, Table, TomlError, read_redaction},
     rules::{
         Rule, RuleError, Source,
         finders::Finder,
         required,
         spec::{Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Sample, Shape, Variant},
-        toml_reader::{File, Table},
         validators::Check,
     },
 };
@@ -74,32 +73,20 @@ const SEVERITIES: &[&str] = &["info", "low", "medium", "high", "critical"];
 const CONFIDENCES: &[&str] = &["low", "medium", "high", "certain"];
 const CONTAINERS: &[&str] = &["base64", "json", "percent"];
 const VARIANTS: &[&str] = &["base64", "json", "lower", "percent", "raw"];
-const SCOPES: &[&str] = &["destination", "install", "run"];
-const METHODS: &[&str] = &[
-    "ip-prefix",
-    "leaves",
-    "mask",
-    "mask-same-length",
-    "null",
-    "partial",
-    "pseudonym",
-    "remove",
-    "replace",
-    "summary",
-    "truncate",
-];
 
 /// Reads one file.
 pub(super) fn read(source: &Source) -> Result<Pack, RuleError> {
     let file = File::new(&source.name, &source.text);
-    let parsed = DeTable::parse(&source.text).map_err(|error| RuleError::Syntax {
+    let parsed = DeTable::parse(&source.text).map_err(|error| TomlError::Syntax {
         place: file.place(error.span().unwrap_or(0..0)),
         why: error.message().into(),
     })?;
     let top = Table::new(&file, parsed.get_ref(), 0..0, format!("file `{}`", source.name), FILE_KEYS)?;
     match top.number("schema")?.ok_or_else(|| top.missing("schema"))? {
         SCHEMA => {}
-        other => return Err(top.bad("schema", format!("this version reads schema {SCHEMA}, not {other}"))),
+        other => {
+            return Err(top.bad("schema", format!("this version reads schema {SCHEMA}, not {other}")).into());
+        }
     }
     top.required_text("version")?;
     let name: Arc<str> = top.required_text("pack")?.into();
@@ -150,7 +137,7 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    fn read(table: &Table<'_>) -> Result<Self, RuleError> {
+    fn read(table: &Table<'_>) -> Result<Self, TomlError> {
         let base = Self::default();
         Ok(Self {
             confidence: table.word("confidence", "confidence", CONFIDENCES)?.unwrap_or(base.confidence),
@@ -168,14 +155,14 @@ impl Defaults {
 fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<Rule, RuleError> {
     let id = table.required_text("id")?;
     if !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte)) {
-        return Err(table.bad("id", "an id is made of `a-z`, `0-9`, `.`, `-` and `_`"));
+        return Err(table.bad("id", "an id is made of `a-z`, `0-9`, `.`, `-` and `_`").into());
     }
     let kind_word = table.text("kind")?.unwrap_or("value");
     let kind = match kind_word {
         "field" => read_field(table)?,
         "known" => Kind::Known(read_known(table)?),
         "value" => Kind::Value(read_shape(table, id, defaults)?),
-        other => return Err(table.unknown("kind", "kind", other, KINDS)),
+        other => return Err(table.unknown("kind", "kind", other, KINDS).into()),
     };
     for (key, owner) in [
         ("anchors", "value"),
@@ -190,9 +177,8 @@ fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<
         ("variants", "known"),
     ] {
         if table.has(key) && kind.as_str() != owner {
-            return Err(
-                table.bad(key, format!("it belongs to rules of kind `{owner}`, this one is `{kind_word}`"))
-            );
+            let why = format!("it belongs to rules of kind `{owner}`, this one is `{kind_word}`");
+            return Err(table.bad(key, why).into());
         }
     }
     Ok(Rule {
@@ -215,13 +201,13 @@ fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<
         allow: read_allow(table)?,
         unless_value: boxed(table, "unless_value")?.unwrap_or_else(|| defaults.unless_value.clone()),
         inside: read_inside(table)?,
-        redact: read_redact(table)?,
+        redact: read_redaction(table, "redact")?.ok_or_else(|| table.missing("redact"))?,
         samples: read_samples(table, &kind)?,
         kind,
     })
 }
 
-fn read_field(table: &Table<'_>) -> Result<Kind, RuleError> {
+fn read_field(table: &Table<'_>) -> Result<Kind, TomlError> {
     let paths = patterns(table, "where")?.ok_or_else(|| table.missing("where"))?;
     if paths.iter().any(|pattern| pattern.as_str().ends_with("**")) {
         return Err(table.bad("where", "a field rule names its fields; `**` at the end names all"));
@@ -229,7 +215,7 @@ fn read_field(table: &Table<'_>) -> Result<Kind, RuleError> {
     Ok(Kind::Field)
 }
 
-fn read_known(table: &Table<'_>) -> Result<Known, RuleError> {
+fn read_known(table: &Table<'_>) -> Result<Known, TomlError> {
     const SOURCES: &[&str] = &["claude", "env", "git", "os"];
     let sources = boxed(table, "sources")?.ok_or_else(|| table.missing("sources"))?;
     for source in &sources {
@@ -277,10 +263,10 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
     };
     let anchors = boxed(table, "anchors")?.unwrap_or_default();
     if anchors.is_empty() && finder.is_none() {
-        return Err(table.missing("anchors"));
+        return Err(table.missing("anchors").into());
     }
     if anchors.iter().any(|anchor| anchor.is_empty()) {
-        return Err(table.bad("anchors", "an anchor is empty"));
+        return Err(table.bad("anchors", "an anchor is empty").into());
     }
     let mut back = 0;
     let hir = syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
@@ -341,7 +327,7 @@ fn one_line(message: &str) -> &str {
     message.trim_end().rsplit('\n').next().unwrap_or(message).trim_start_matches("error: ")
 }
 
-fn read_checks(table: &Table<'_>) -> Result<Vec<Check>, RuleError> {
+fn read_checks(table: &Table<'_>) -> Result<Vec<Check>, TomlError> {
     let names = table.texts("check")?.unwrap_or_default();
     names
         .into_iter()
@@ -349,7 +335,7 @@ fn read_checks(table: &Table<'_>) -> Result<Vec<Check>, RuleError> {
         .collect()
 }
 
-fn read_grades(table: &Table<'_>) -> Result<Vec<(Check, Confidence)>, RuleError> {
+fn read_grades(table: &Table<'_>) -> Result<Vec<(Check, Confidence)>, TomlError> {
     let Some(value) = table.get("grade") else { return Ok(Vec::new()) };
     let Some(grades) = value.get_ref().as_table() else {
         return Err(table.bad("grade", "expected a table of checks and confidences"));
@@ -367,7 +353,7 @@ fn read_grades(table: &Table<'_>) -> Result<Vec<(Check, Confidence)>, RuleError>
         .collect()
 }
 
-fn read_context(table: &Table<'_>) -> Result<Option<Context>, RuleError> {
+fn read_context(table: &Table<'_>) -> Result<Option<Context>, TomlError> {
     /// Farther away a word says nothing about a value.
     const WITHIN_LIMIT: usize = 1024;
     let Some(context) = table.table("context", &["adds", "within", "words"])? else { return Ok(None) };
@@ -388,7 +374,7 @@ fn read_context(table: &Table<'_>) -> Result<Option<Context>, RuleError> {
     Ok(Some(Context { words, within, adds }))
 }
 
-fn read_allow(table: &Table<'_>) -> Result<Vec<Allow>, RuleError> {
+fn read_allow(table: &Table<'_>) -> Result<Vec<Allow>, TomlError> {
     const KEYS: &[&str] = &["cidr", "exact", "expires", "reason", "regex", "suffix"];
     let mut allowed = Vec::new();
     for list in table.tables("allow", |_| "`allow`".to_owned(), KEYS)? {
@@ -425,7 +411,7 @@ fn is_day(text: &str) -> bool {
     text.parse::<jiff::civil::Date>().is_ok() && text.len() == 10
 }
 
-fn read_inside(table: &Table<'_>) -> Result<Option<Inside>, RuleError> {
+fn read_inside(table: &Table<'_>) -> Result<Option<Inside>, TomlError> {
     const TYPES: &[&str] = &["bool", "null", "number"];
     let Some(inside) = table.table("inside", &["keep_keys", "keep_types", "value_rules"])? else {
         return Ok(None);
@@ -441,79 +427,7 @@ fn read_inside(table: &Table<'_>) -> Result<Option<Inside>, RuleError> {
     }))
 }
 
-fn read_redact(table: &Table<'_>) -> Result<Redaction, RuleError> {
-    let Some(value) = table.get("redact") else { return Err(table.missing("redact")) };
-    let method =
-        value.get_ref().as_table().and_then(|table| table.get("method")).map(|method| method.get_ref());
-    let keys: &[&str] = match method.and_then(DeValue::as_str) {
-        Some("ip-prefix") => &["method", "v4", "v6"],
-        Some("leaves") => &["each", "method"],
-        Some("mask" | "mask-same-length") => &["keep_first", "keep_last", "method"],
-        Some("partial") => &["keep_prefix", "method", "template"],
-        Some("pseudonym") => &["keep", "method", "scope", "template"],
-        Some("null" | "remove") => &["method"],
-        Some("truncate") => &["keep", "method"],
-        Some("replace" | "summary") => &["method", "template"],
-        Some(other) => return Err(table.unknown("redact", "redaction method", other, METHODS)),
-        None => return Err(table.bad("redact", "expected a table with a `method`")),
-    };
-    let Some(redact) = table.table("redact", keys)? else { return Err(table.missing("redact")) };
-    let template = |key: &'static str| {
-        let text = redact.text(key)?.ok_or_else(|| redact.missing(key))?;
-        Template::parse(text).map_err(|why| redact.bad(key, why))
-    };
-    Ok(match redact.required_text("method")? {
-        "ip-prefix" => Redaction::IpPrefix { v4: bits(&redact, "v4", 32)?, v6: bits(&redact, "v6", 128)? },
-        "leaves" => Redaction::Leaves { each: template("each")? },
-        "mask" => Redaction::Mask {
-            keep_first: redact.number("keep_first")?.unwrap_or(0),
-            keep_last: redact.number("keep_last")?.unwrap_or(0),
-        },
-        "mask-same-length" => Redaction::MaskSameLength {
-            keep_first: redact.number("keep_first")?.unwrap_or(0),
-            keep_last: redact.number("keep_last")?.unwrap_or(0),
-        },
-        "null" => Redaction::Null,
-        "partial" => Redaction::Partial {
-            keep_prefix: redact.number("keep_prefix")?.ok_or_else(|| redact.missing("keep_prefix"))?,
-            template: template("template")?,
-        },
-        "pseudonym" => Redaction::Pseudonym {
-            scope: match redact.text("scope")? {
-                None | Some("install") => PseudonymScope::Install,
-                Some("destination") => PseudonymScope::Destination,
-                Some("run") => PseudonymScope::Run,
-                Some(other) => return Err(redact.unknown("scope", "scope", other, SCOPES)),
-            },
-            template: match (redact.text("keep")?, redact.has("template")) {
-                (None | Some("none"), true) => template("template")?,
-                (None | Some("none"), false) => default_pseudonym(),
-                (Some(other), _) => return Err(redact.unknown("keep", "part to keep", other, &["none"])),
-            },
-        },
-        "remove" => Redaction::Remove,
-        "replace" => Redaction::Replace { template: template("template")? },
-        "truncate" => {
-            Redaction::Truncate { keep: redact.number("keep")?.ok_or_else(|| redact.missing("keep"))? }
-        }
-        _ => Redaction::Summary { template: template("template")? },
-    })
-}
-
-fn default_pseudonym() -> Template {
-    use crate::model::TemplatePart;
-    Template(vec![TemplatePart::Literal("anon-".into()), TemplatePart::Hash(10)])
-}
-
-fn bits(table: &Table<'_>, key: &str, widest: usize) -> Result<u8, RuleError> {
-    match table.number(key)? {
-        None => Ok(0),
-        Some(bits) if bits <= widest => Ok(bits as u8),
-        Some(_) => Err(table.bad(key, format!("at most {widest} bits"))),
-    }
-}
-
-fn read_samples(table: &Table<'_>, kind: &Kind) -> Result<Vec<Sample>, RuleError> {
+fn read_samples(table: &Table<'_>, kind: &Kind) -> Result<Vec<Sample>, TomlError> {
     const KEYS: &[&str] = &["hit", "hit_path", "miss", "miss_path", "out", "span", "value"];
     let mut samples = Vec::new();
     for sample in table.tables("test", |_| "a sample".to_owned(), KEYS)? {
@@ -559,7 +473,7 @@ fn read_samples(table: &Table<'_>, kind: &Kind) -> Result<Vec<Sample>, RuleError
     Ok(samples)
 }
 
-fn containers(table: &Table<'_>) -> Result<Option<Vec<Container>>, RuleError> {
+fn containers(table: &Table<'_>) -> Result<Option<Vec<Container>>, TomlError> {
     let Some(words) = table.texts("decode")? else { return Ok(None) };
     let containers = words.into_iter().map(|word| match word {
         "base64" => Ok(Container::Base64),
@@ -570,7 +484,7 @@ fn containers(table: &Table<'_>) -> Result<Option<Vec<Container>>, RuleError> {
     containers.collect::<Result<_, _>>().map(Some)
 }
 
-fn max_len(table: &Table<'_>) -> Result<Option<usize>, RuleError> {
+fn max_len(table: &Table<'_>) -> Result<Option<usize>, TomlError> {
     match table.number("max_len")? {
         Some(0) => Err(table.bad("max_len", "nothing fits into no bytes")),
         Some(len) if len > MAX_LEN_LIMIT => {
@@ -580,11 +494,11 @@ fn max_len(table: &Table<'_>) -> Result<Option<usize>, RuleError> {
     }
 }
 
-fn boxed(table: &Table<'_>, key: &str) -> Result<Option<Vec<Box<str>>>, RuleError> {
+fn boxed(table: &Table<'_>, key: &str) -> Result<Option<Vec<Box<str>>>, TomlError> {
     Ok(table.texts(key)?.map(|texts| texts.into_iter().map(Into::into).collect()))
 }
 
-fn patterns(table: &Table<'_>, key: &str) -> Result<Option<Vec<PathPattern>>, RuleError> {
+fn patterns(table: &Table<'_>, key: &str) -> Result<Option<Vec<PathPattern>>, TomlError> {
     let Some(texts) = table.texts(key)? else { return Ok(None) };
     let patterns = texts
         .into_iter()

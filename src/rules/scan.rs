@@ -13,7 +13,7 @@ use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 use crate::{
     model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
     rules::{
-        Rule, RuleSet, finders,
+        Rule, RuleSet, finders, known,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate},
     },
@@ -429,6 +429,7 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     if hits.len() < 2 {
         return;
     }
+    known::drop_named(set, hits);
     if hits.iter().any(|hit| hit.text != TextId::BODY) {
         drop_superseded(set, document, hits);
     }

@@ -1,26 +1,11 @@
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use regex_automata::meta::Regex;
 
 use crate::{
-    model::{Confidence, PathPattern, Redaction, RuleId, Severity},
+    model::{Confidence, PathPattern, Place, Redaction, RuleId, Severity},
     rules::{finders::Finder, validators::Check},
 };
-
-/// Where something is written: file and line.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The file's name.
-    pub file: Arc<str>,
-    /// The line, from 1.
-    pub line: u32,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
 
 /// A rule as it is written, checked and typed.
 #[derive(Clone, Debug)]

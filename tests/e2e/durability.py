@@ -1,7 +1,10 @@
-"""What the audit log holds after the worst: a kill in the middle, a full disk, a stop."""
+"""What the audit log holds after the worst: a kill in the middle, a full disk, a stop. Its chain holds after each."""
 
+import json
 import os
 import random
+import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -52,12 +55,21 @@ def _hammer(way: Way, name: str, stop: threading.Event) -> None:
         pass  # Killed, as it should be.
 
 
+def _verified(check: Checks, store: Store, *heads: str) -> dict:
+    """`plainsight log verify --json`, which must say that everything holds."""
+    named = [argument for head in heads for argument in ("--head", head)]
+    result = store.command("log", "verify", "--json", *named)
+    found = json.loads(result.stdout)
+    check.equal((result.code, found["faults"]), (0, []), "exit code and faults of `log verify`")
+    return found
+
+
 def _telemetry(targets) -> set[str]:
     return {target for target in targets if target.startswith(TELEMETRY)}
 
 
 def kill_9() -> None:
-    """Killed at random moments under load: everything that arrived has its record, and the store opens again."""
+    """Killed at random moments under load: everything that arrived has its record, the chain holds, the store opens again."""
     with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         store = Store(sandbox)
         for turn in range(ROUNDS):
@@ -77,10 +89,16 @@ def kill_9() -> None:
             stop.set()
             for client in clients:
                 client.join(20)
+            _verified(check, store)
         arrived = _telemetry(request.target for request in origin.requests())
         recorded = _telemetry(flow["path"] for flow in store.log())
         check.that(len(arrived) > ROUNDS * CLIENTS, f"only {len(arrived)} requests arrived: the test shows nothing")
         check.equal(sorted(arrived - recorded)[:5], [], f"of {len(arrived)} that arrived, without a record")
+        found = _verified(check, store)
+        check.equal((found["flows"], found["runs"]), (len(store.log()), ROUNDS), "flows and runs in the chain")
+        _tamper(store, "UPDATE flow SET request_bytes = request_bytes + 1 WHERE key = (SELECT max(key) FROM flow)")
+        result = store.command("log", "verify")
+        check.equal(result.code, 1, "exit code of `log verify` after a change")
 
 
 def full_disk() -> None:
@@ -115,8 +133,15 @@ def full_disk() -> None:
             recorded = _telemetry(flow["path"] for flow in store.log())
             check.equal(sorted(arrived - recorded)[:5], [], "arrived without a record")
             check.that(f"{TELEMETRY}?n=after" in recorded, "nothing is recorded after there is room again")
+            _verified(check, store)
         finally:
             subprocess.run(["umount", str(store.folder)], check=True)
+
+
+def _tamper(store: Store, sql: str) -> None:
+    with sqlite3.connect(store.folder / "audit.db") as database:
+        check_count = database.execute(sql).rowcount
+    assert check_count == 1, f"{sql} changed {check_count} rows"
 
 
 def _fill(file: Path) -> None:
@@ -130,17 +155,23 @@ def _fill(file: Path) -> None:
 
 
 def two_at_once() -> None:
-    """Two runs share a store, and each tells its own records apart."""
+    """Two runs share a store, and each tells its own records apart. Their records are one chain, sealed by each at its end."""
     with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         store = Store(sandbox)
         script = f"for i in 1 2 3 4 5; do curl -sS -o /dev/null -d '{{}}' https://{HOST}{TELEMETRY}?n=$0-$i; done"
-        command = [binary(), "run", "--quiet", *to_origin(origin), "--", "sh", "-c", script]
+        command = [binary(), "run", *to_origin(origin), "--", "sh", "-c", script]
         environment = sandbox.environment(PLAINSIGHT_DATA_DIR=store.folder)
         children = [
-            subprocess.Popen([*command, name], env=environment, cwd=sandbox.work, stdin=subprocess.DEVNULL)
+            subprocess.Popen(
+                [*command, name], env=environment, cwd=sandbox.work, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
             for name in ("a", "b")
         ]
-        check.equal([child.wait(60) for child in children], [0, 0], "exit codes")
+        screens = [child.communicate(timeout=60)[1] for child in children]
+        check.equal([child.returncode for child in children], [0, 0], "exit codes")
+        heads = [head for screen in screens for head in re.findall(r"sealed: ([0-9a-f]{64})", screen)]
+        check.equal(len(heads), 2, "heads on the two screens")
+        _verified(check, store, *heads)
         by_run: dict[int, set[str]] = {}
         for flow in store.log():
             if flow["path"].startswith(TELEMETRY):

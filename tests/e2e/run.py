@@ -27,18 +27,23 @@ def main() -> int:
     arguments = parser.parse_args()
 
     _use_own_interpreter()
+    import canary
+    import compliance
     import durability
     import export
     import identity
     import leaf
     import otlp
+    import policy
     import product_tests
     import real_client
     import receiver
     import replay
     import sdk
 
-    files = [real_client, product_tests, leaf, identity, durability, sdk, otlp, receiver, export, replay]
+    files = [
+        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
+    ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
     if arguments.list:

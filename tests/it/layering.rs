@@ -8,7 +8,19 @@ use std::{
 /// The rooms by floor, lowest first. A room that is not listed fails the test.
 const FLOORS: &[&[&str]] = &[
     &["model"],
-    &["audit", "ca", "claude", "compliance", "destination", "encoding", "har", "payload", "policy", "rules"],
+    &[
+        "audit",
+        "ca",
+        "claude",
+        "compliance",
+        "destination",
+        "encoding",
+        "har",
+        "payload",
+        "policy",
+        "redaction",
+        "rules",
+    ],
     &["inspect", "report"],
     &["proxy", "web"],
     &["config"],

@@ -4,6 +4,7 @@
 
 mod bombs;
 mod captures;
+mod check;
 mod export;
 mod layering;
 mod proxy_answers;

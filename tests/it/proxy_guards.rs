@@ -1,8 +1,8 @@
 //! What is refused, and how it is said.
 
 use plainsight::{
-    model::{ByteSize, NotInspected, Outcome},
-    proxy::{Forward, Refusal},
+    model::{ByteSize, LocalAnswer, NotInspected, Outcome},
+    proxy::Forward,
 };
 
 use crate::support::{Client, Origin, Setup, TestCa, h2_client};
@@ -113,12 +113,12 @@ async fn telemetry_is_refused_when_the_store_cannot_write_and_the_conversation_g
     let conversation =
         client.ask("POST /v1 HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 2\r\n\r\n{}").await;
 
-    assert_eq!(telemetry.status, 503);
-    assert!(String::from_utf8(telemetry.body).unwrap().contains("the disk is full"));
+    assert_eq!((telemetry.status, telemetry.body.as_slice()), (403, &b"failed"[..]));
     assert_eq!(conversation.status, 200);
     assert_eq!(origin.seen().len(), 1);
     let records = proxy.audit.closed(2).await;
     assert_eq!(records[0].closing().outcome, Outcome::Refused);
+    assert!(records[0].closing().error.as_deref().unwrap().contains("the disk is full"));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_panic_in_inspection_costs_one_request() {
             body.len()
         );
 
-        assert_eq!(client.ask(format!("{head}\r\n\r\n{body}")).await.status, 502);
+        assert_eq!(client.ask(format!("{head}\r\n\r\n{body}")).await.status, 403);
     }
     assert_eq!(client.ask("GET /telemetry HTTP/1.1\r\nHost: api.example.test\r\n\r\n").await.status, 200);
 
@@ -166,7 +166,7 @@ async fn a_refused_request_is_read_to_its_end_or_the_connection_closes() {
     let (origin, mut setup) = setup(&["http/1.1"]).await;
     setup.config.limits.body = ByteSize::kibibytes(1);
     setup.config.limits.drain = ByteSize::kibibytes(512);
-    *setup.inspection.forward.lock().unwrap() = Some(Forward::Refused(Refusal {
+    *setup.inspection.forward.lock().unwrap() = Some(Forward::Refused(LocalAnswer {
         status: http::StatusCode::ACCEPTED,
         headers: http::HeaderMap::new(),
         body: "{}".into(),

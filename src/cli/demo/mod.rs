@@ -93,12 +93,16 @@ async fn demo(
             mode: "demo",
             program: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            holds_notices: false,
             credential: None,
             receivers: Vec::new(),
             intercepted,
             ca: Arc::new(ca),
             roots: trusted(&[&origin.certificate]),
+            // The recording is nobody's: what it shows is the same on every machine.
+            known: Vec::new(),
             upstream: UpstreamProxies::default(),
+            told: None,
         },
     )
     .await?;

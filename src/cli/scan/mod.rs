@@ -3,7 +3,7 @@
 mod files;
 mod kind;
 mod progress;
-mod request;
+pub(super) mod request;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -20,18 +20,26 @@ use crate::{
         exit::{Exit, Failure},
         output::Terminal,
     },
-    config::Settings,
+    config::{Env, Settings},
     destination::Catalogue,
+    har::Entry,
     inspect::{self, Capture, Inspector},
-    model::{Action, FingerprintKey, Severity},
+    model::{Action, FingerprintKey, FlowRecord, Severity},
     report::{self, Summary, View, sanitize},
+    rules::KnownValue,
 };
 
 use kind::Kind;
 use request::Scanned;
 
-pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let inspector = inspector(settings)?;
+pub(super) fn execute(
+    command: &Scan,
+    settings: &Settings,
+    environment: &Env,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let known = if command.known { engine::known(environment, environment.variables()) } else { Vec::new() };
+    let inspector = inspector(settings, Capture::None, &known)?;
     let kind = command.format.as_deref().map(|name| Kind::named(name, inspector.catalogue())).transpose()?;
     let mut scan = Run {
         inspector,
@@ -50,16 +58,27 @@ pub(super) fn execute(command: &Scan, settings: &Settings, terminal: &Terminal) 
     scan.finish(command.fail_on)
 }
 
-/// As for the proxy, but for the fields of a payload, which nobody would read.
-fn inspector(settings: &Settings) -> Result<Inspector, Failure> {
+/// As for the proxy, but for the fields of a payload, which `scan` has no use for.
+pub(super) fn inspector(
+    settings: &Settings,
+    capture: Capture,
+    known: &[KnownValue],
+) -> Result<Inspector, Failure> {
+    let rules = engine::rules(settings)?.with_known(known);
+    let policy = engine::policy(settings, &rules)?;
     Ok(Inspector::new(
         Catalogue::embedded(),
         settings.intercept.clone(),
-        engine::rules(settings)?,
-        engine::policy(settings)?,
+        rules,
+        policy,
         key(settings)?,
-        inspect::Options { capture: Capture::None, ..inspect::Options::default() },
+        inspect::Options { capture, ..inspect::Options::default() },
     ))
+}
+
+/// The record that a request of a recording would have.
+pub(super) fn record_of(inspector: &Inspector, entry: Entry) -> FlowRecord {
+    request::entry(inspector, entry).record
 }
 
 /// The installation's key, so that fingerprints are those of the log; without an installation, one for this process.
@@ -108,6 +127,7 @@ impl Run {
         }
         // What policy would do was not done.
         record.opening.action = Action::Allow;
+        record.opening.answered = None;
         self.summary.add(&record);
         if worst.is_some() {
             let line = report::scanned(index, &record, &self.view);

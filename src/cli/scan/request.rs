@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// The record of one request.
-pub(super) struct Scanned {
-    pub(super) record: FlowRecord,
+pub(in crate::cli) struct Scanned {
+    pub(in crate::cli) record: FlowRecord,
     /// Whether the recording says when it was.
     pub(super) time_is_known: bool,
 }
 
 /// Inspects a request of a recording as the proxy would have.
-pub(super) fn entry(inspector: &Inspector, entry: Entry) -> Scanned {
+pub(in crate::cli) fn entry(inspector: &Inspector, entry: Entry) -> Scanned {
     let Entry { index, time_ms, mut head, body, status, duration_ms, response_bytes } = entry;
     let id = id(index);
     let at = time_ms.unwrap_or_default();

@@ -106,6 +106,17 @@ fn relative_paths_in_the_file_count_from_its_folder() {
 }
 
 #[test]
+fn the_name_of_a_profile_in_the_file_is_no_path() {
+    let (folder, path) = with_file("data_dir = 'data'\npolicy = 'private'\n");
+    let (other, file) = with_file("data_dir = 'data'\npolicy = 'mine.toml'\n");
+    let load = |path| Settings::load(&env(&[]), Overrides { config: Some(path), ..Overrides::default() });
+
+    assert_eq!(load(path).unwrap().policy.as_deref(), Some(Path::new("private")));
+    assert_eq!(load(file).unwrap().policy, Some(other.path().join("mine.toml")));
+    drop(folder);
+}
+
+#[test]
 fn a_file_that_was_asked_for_must_exist() {
     let variables = [("PLAINSIGHT_CONFIG", "/nowhere/config.toml"), ("PLAINSIGHT_DATA_DIR", "/d")];
 

@@ -1,3 +1,5 @@
+use crate::model::TomlError;
+
 use super::*;
 
 const HEAD: &str = "schema = 1\npack = \"test\"\nversion = \"1\"\n";
@@ -125,7 +127,7 @@ fn text_that_is_not_toml_is_refused_with_its_line() {
     let error = load(&format!("{HEAD}[[rule]\n")).unwrap_err();
 
     assert_eq!(error.place().line, 4);
-    assert!(matches!(error, RuleError::Syntax { .. }));
+    assert!(matches!(error, RuleError::Written(TomlError::Syntax { .. })));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use plainsight::{
     model::{
         Action, Authority, CapturedBody, CapturedRequest, Destination, DestinationId, DestinationKind,
-        FlowClosing, FlowId, FlowKind, FlowOpening, NotInspected, RequestHead, RunId,
+        FlowClosing, FlowId, FlowKind, FlowOpening, LocalAnswer, NotInspected, RequestHead, RunId,
     },
     proxy::{Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, Opened},
 };
@@ -49,7 +49,7 @@ impl Inspection for FakeInspection {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         let forward = self.forward.lock().unwrap().clone().unwrap_or(Forward::Original);
-        Inspected { opening, forward }
+        Inspected { opening, forward, error: None }
     }
 
     fn uninspected(
@@ -69,6 +69,30 @@ impl Inspection for FakeInspection {
             destination_kind: destination.kind,
             ..self.tunnel(id, Some(&head.authority), time_ms, reason)
         }
+    }
+
+    fn fails_closed(&self, destination: &Destination) -> bool {
+        destination.kind.fails_closed()
+    }
+
+    fn failed(
+        &self,
+        id: FlowId,
+        head: &RequestHead,
+        destination: &Destination,
+        time_ms: i64,
+        reason: Option<NotInspected>,
+    ) -> Inspected {
+        let opening = self.uninspected(id, head, destination, time_ms, reason);
+        let answer = LocalAnswer {
+            status: http::StatusCode::FORBIDDEN,
+            headers: http::HeaderMap::new(),
+            body: "failed".into(),
+            trailers: None,
+        };
+        let closed = self.fails_closed(destination);
+        let forward = if closed { Forward::Refused(answer) } else { Forward::Original };
+        Inspected { opening, forward, error: None }
     }
 
     fn tunnel(
@@ -93,7 +117,9 @@ impl Inspection for FakeInspection {
             session: None,
             request_bytes: 0,
             action: Action::Allow,
+            answered: None,
             policy_row: "default".into(),
+            policy_hash: None,
             not_inspected: reason,
             format: None,
             credentials: Vec::new(),
@@ -102,6 +128,7 @@ impl Inspection for FakeInspection {
             fields_left_out: 0,
             body: None,
             news: Vec::new(),
+            rewriting: None,
         }
     }
 }
