@@ -4,6 +4,7 @@ import gzip
 import json
 import secrets
 import subprocess
+import time
 
 import answers
 import clients
@@ -73,7 +74,10 @@ def usage() -> None:
             target = sandbox.folder / "answer"
             curl = [clients.tool("curl"), "--disable", "--silent", "--show-error", "--proxy", proxy.url, "--cacert", str(proxy.store.ca()), "--output", str(target)]
             subprocess.run([*curl, "https://api.anthropic.com/api/oauth/usage"], check=True, env=sandbox.environment())
-            after = proxy.store.command("usage")
+            # It is written down while the answer is on its way, and waited for by nobody.
+            deadline = time.monotonic() + 10
+            while (after := proxy.store.command("usage")).code and time.monotonic() < deadline:
+                time.sleep(0.05)
         check.equal(target.read_bytes(), body, "what the client got")
         check.equal((before.code, before.stdout), (1, ""), f"before: {before}")
         check.that(after.stdout.startswith("5h ▓▓▓░░░░░ 42% "), f"after: {after}")
