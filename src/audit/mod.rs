@@ -4,11 +4,13 @@
 //! waits in one transaction and then answers everyone at once. The wall: this room keeps what it is given. It
 //! does not decide what may be kept; masking is done before a record gets here.
 
+mod after;
 mod baseline;
 mod chain;
 #[cfg(test)]
 mod chain_tests;
 mod error;
+mod facts;
 mod files;
 mod notes;
 mod packed;
@@ -26,6 +28,7 @@ mod writer;
 pub use baseline::Baseline;
 pub use chain::{ChainHash, ChainHead, NoChainHash};
 pub use error::AuditError;
+pub use facts::Fact;
 pub use files::existing_key;
 pub use notes::RunNote;
 pub use reader::{Filter, Order, Reader};

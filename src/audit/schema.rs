@@ -114,7 +114,7 @@ fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
 /// is renamed, filled in afterwards, or dropped.
 ///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, NOTES, WATCH];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, NOTES, WATCH, FACTS];
 
 /// Takes a store back to an older schema, as it was before a later version opened it.
 #[cfg(test)]
@@ -126,6 +126,7 @@ pub(super) fn back_to(connection: &Connection, version: u32) {
         "DROP TABLE run_told",
         "DROP TABLE run_note",
         "ALTER TABLE run DROP COLUMN watch",
+        "DROP TABLE fact",
     ];
     assert_eq!(UNDONE.len() + 1, MIGRATIONS.len(), "each step has what undoes it");
     for undo in UNDONE[(version - OLDEST) as usize..].iter().rev() {
@@ -246,6 +247,15 @@ const BASELINE: &str = "
 /// Whether connections around the proxy could have been seen in a run.
 const WATCH: &str = "
     ALTER TABLE run ADD COLUMN watch TEXT;
+";
+
+/// What is known as of some time; not a record, and never part of one.
+const FACTS: &str = "
+    CREATE TABLE fact (
+        name     TEXT PRIMARY KEY,
+        time_ms  INTEGER NOT NULL,
+        value    TEXT NOT NULL
+    ) WITHOUT ROWID, STRICT;
 ";
 
 /// One link a record, in the order in which they were written. Of a run's end the row keeps the head.

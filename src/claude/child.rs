@@ -53,6 +53,18 @@ impl ChildEnvironment {
         computed
     }
 
+    /// Sets variables besides.
+    pub fn extend<'a>(&mut self, variables: impl IntoIterator<Item = (&'a str, String)>) {
+        for (name, value) in variables {
+            self.set(name, value);
+        }
+    }
+
+    /// Adds a file to those that are written.
+    pub fn add_file(&mut self, path: PathBuf, content: Vec<u8>) {
+        self.files.push((path, content));
+    }
+
     /// The variables to set.
     pub fn changes(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.changes.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
@@ -102,6 +114,26 @@ impl ChildEnvironment {
                 .open(path)
                 .and_then(|mut file| file.write_all(content))
                 .map_err(|source| ClaudeError::Io { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files into `folder`, whatever folder the variables name, in place of those that are there. They are
+    /// certificates and no secret: whoever may enter the folder may read them, such as another user in a container.
+    ///
+    /// # Errors
+    /// [`ClaudeError::Io`].
+    pub fn replace_files_in(&self, folder: &Path) -> Result<(), ClaudeError> {
+        for (path, content) in &self.files {
+            let path = folder.join(path.file_name().unwrap_or(path.as_os_str()));
+            let failed = |source| ClaudeError::Io { path: path.clone(), source };
+            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+            file.write_all(content).map_err(failed)?;
+            #[cfg(unix)]
+            file.as_file()
+                .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .map_err(failed)?;
+            file.persist(&path).map_err(|error| failed(error.error))?;
         }
         Ok(())
     }

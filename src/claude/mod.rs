@@ -4,12 +4,15 @@
 
 mod account;
 mod child;
+mod command;
 mod effective;
+mod exports;
 mod files;
 mod no_proxy;
 mod otlp;
 mod settings;
 mod upstream;
+mod usage;
 mod version;
 
 use std::{
@@ -21,14 +24,17 @@ use std::{
 
 pub use account::account_values;
 pub use child::{ChildEnvironment, ChildInputs};
+pub use command::{ClientCommand, settings_with};
 pub use effective::{
     CommandLine, Layer, effective, installed_version, layer_of, loopback_exporters, near_misses,
 };
+pub use exports::{OtlpCollector, OtlpExports, otlp_collector};
 pub use files::{ClientFile, EventBatch, event_batch};
 pub use no_proxy::NoProxy;
 pub use otlp::{OtlpEndpoint, OtlpEndpoints, otlp_endpoints};
 pub use settings::{ClientSettings, Platform, SettingsPlaces};
 pub use upstream::{UpstreamProxies, UpstreamProxy};
+pub use usage::{PlanUsage, UsageWindow};
 pub use version::client_version;
 
 /// Environment variables, as they were when plainsight started or as a child gets them.

@@ -33,7 +33,7 @@ pub fn otlp_endpoints(environment: &Environment) -> OtlpEndpoints {
     let mut found = OtlpEndpoints::default();
     for variable in VARIABLES {
         let Some(value) = text(environment, variable) else { continue };
-        match parse(value, insecure) {
+        match parse_endpoint(value, insecure) {
             Some((scheme, authority)) => {
                 if !found.endpoints.iter().any(|other| other.authority == authority && other.scheme == scheme)
                 {
@@ -46,7 +46,8 @@ pub fn otlp_endpoints(environment: &Environment) -> OtlpEndpoints {
     found
 }
 
-fn parse(value: &str, insecure: bool) -> Option<(Scheme, Authority)> {
+/// Whom an endpoint names.
+pub(super) fn parse_endpoint(value: &str, insecure: bool) -> Option<(Scheme, Authority)> {
     let without_scheme = if insecure { Scheme::Http } else { Scheme::Https };
     let (scheme, rest, default_port) = match value.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest, 80),

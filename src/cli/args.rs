@@ -86,6 +86,16 @@ pub enum Command {
     /// List and explain the detection rules
     #[command(subcommand)]
     Rules(Rules),
+    /// Print what a shell, a settings file or a container needs to use a running `proxy`
+    Env(EnvCommand),
+    /// Send audit records to where a team keeps its logs
+    #[command(subcommand)]
+    Export(Export),
+    /// Run the proxy in the background, from login on
+    #[command(subcommand)]
+    Service(Service),
+    /// How much of the plan is used up, from answers that passed by: one line for a status bar
+    Usage(Usage),
     /// What may leave: list, show, check and explain policies
     #[command(subcommand)]
     Policy(Policy),
@@ -168,18 +178,172 @@ pub struct Demo {
 /// close the records; a second one ends at once.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  plainsight proxy\n  HTTPS_PROXY=http://127.0.0.1:8788 NODE_EXTRA_CA_CERTS=$(plainsight ca path) claude"
+    after_help = "Examples:\n  plainsight proxy\n  HTTPS_PROXY=http://127.0.0.1:8788 NODE_EXTRA_CA_CERTS=$(plainsight ca path) claude\n  plainsight proxy --otlp --otlp-endpoint https://collector.example:4318\n\nThe last one stands where a collector would: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318.\ndocs/OTLP.md has worked examples."
 )]
 pub struct Proxy {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Also listen as an OpenTelemetry collector does, and send on what passes inspection
+    #[arg(long)]
+    pub otlp: bool,
+    /// Where what is received goes; KEY is one of `logs`, `metrics`, `traces`, `grpc`, `http`, and without one it is for
+    /// everything (repeatable) [default: OTEL_EXPORTER_OTLP_*ENDPOINT]
+    #[arg(long, value_name = "[KEY=]URL", requires = "otlp", value_hint = ValueHint::Url)]
+    pub otlp_endpoint: Vec<String>,
+    /// Address to receive OTLP over gRPC on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", requires = "otlp", default_value = "127.0.0.1:4317")]
+    pub otlp_grpc: SocketAddr,
+    /// Address to receive OTLP over HTTP on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", requires = "otlp", default_value = "127.0.0.1:4318")]
+    pub otlp_http: SocketAddr,
     /// What the clients were told, for `check`: a switch (repeatable)
     #[arg(long, value_name = "NAME=VALUE")]
     pub assume: Vec<String>,
     /// What the clients were told, for `check`: a settings file of theirs (repeatable)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub assume_settings: Vec<PathBuf>,
+}
+
+/// Print what a shell, a settings file or a container needs to use a running `proxy`.
+///
+/// The same variables that `run` sets: the proxy in both cases, what stays on this machine, and for each runtime the
+/// roots that it needs; what is set already is merged, not lost. The files that they name are written to the data folder.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  eval \"$(plainsight env)\"                       bash, zsh\n  plainsight env --format fish | source          fish\n  plainsight env --format settings               `env` for ~/.claude/settings.json: it also reaches background agents\n  plainsight env --format dockerfile >>Dockerfile  for `docker run --network host`"
+)]
+pub struct EnvCommand {
+    /// What it is for
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: EnvFormat,
+    /// Where the proxy listens [default: as for `proxy`]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Also send OpenTelemetry to the receiver of `proxy --otlp`
+    #[arg(long)]
+    pub otlp: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EnvFormat {
+    /// `COPY` and `ENV` lines
+    Dockerfile,
+    /// fish
+    Fish,
+    /// One JSON object
+    Json,
+    /// PowerShell
+    Powershell,
+    /// A settings file of the client, with an `env` object
+    Settings,
+    /// bash, zsh and other POSIX shells
+    #[default]
+    Shell,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// As OpenTelemetry logs, to any collector; continues where it stopped
+    Otlp(ExportOtlp),
+}
+
+/// Send audit records as OpenTelemetry logs.
+///
+/// One log record a flow, with findings masked as they are stored; docs/EXPORT.md lists the attributes. The log remembers
+/// how far each endpoint has come: what was accepted is not sent again, what was not is, also after Ctrl-C.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight export otlp --endpoint http://localhost:4318\n  plainsight export otlp --endpoint https://logs.example/insert/opentelemetry/v1/logs --header 'Authorization=Bearer …' --follow\n  plainsight export otlp --endpoint https://collector.example:4317 --protocol grpc"
+)]
+pub struct ExportOtlp {
+    /// The collector; over HTTP `/v1/logs` is added unless the path ends so
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub endpoint: String,
+    /// How it is sent
+    #[arg(long, value_enum, value_name = "PROTOCOL", default_value_t)]
+    pub protocol: ExportProtocol,
+    /// A header field to send along, such as a credential (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub header: Vec<String>,
+    /// Go on with what is recorded from now on
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportProtocol {
+    /// gRPC
+    Grpc,
+    /// HTTP with JSON
+    #[value(name = "http/json")]
+    HttpJson,
+    /// HTTP with protobuf
+    #[default]
+    #[value(name = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// How much of the plan is used up: one line for a status bar.
+///
+/// Reads the answers of `GET /api/oauth/usage` that the client asked for and that passed by; makes no request of its own.
+/// Exit code 1 while none has passed by.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  plainsight usage\n  set -g status-right '#(plainsight usage --style tmux)'    in ~/.tmux.conf\n  plainsight usage --format '{five_hour.percent}% until {five_hour.reset}, {age} old'\n\nTemplates: {WINDOW.percent}, {WINDOW.gauge}, {WINDOW.reset}, {WINDOW.colour}, {off}, {age};\nWINDOW is five_hour, seven_day, extra_usage or any other that the service names (see --json)."
+)]
+pub struct Usage {
+    /// One JSON object
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// A template instead of the usual line
+    #[arg(long, value_name = "TEMPLATE")]
+    pub format: Option<String>,
+    /// How colours are written: `auto` is ANSI where --color says so
+    #[arg(long, value_enum, value_name = "STYLE", default_value_t)]
+    pub style: UsageStyle,
+    /// Yellow from this percentage on
+    #[arg(long, value_name = "PERCENT", default_value_t = 70.0)]
+    pub warn: f64,
+    /// Red from this percentage on
+    #[arg(long, value_name = "PERCENT", default_value_t = 90.0)]
+    pub alert: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum UsageStyle {
+    /// Escape sequences of a terminal, where --color says so
+    #[default]
+    Auto,
+    /// No colour
+    Plain,
+    /// `#[fg=…]`, as tmux writes colours in its status line
+    Tmux,
+}
+
+/// Run the proxy in the background: a systemd user unit on Linux, a launch agent on macOS. It starts at login, on the
+/// fixed port of `proxy` and with the stored CA, and is started again when it fails.
+#[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  plainsight service install --dry-run   print the unit and change nothing\n  plainsight service install\n  eval \"$(plainsight env)\"\n\nLogs: `journalctl --user -u plainsight` on Linux, ~/Library/Logs/plainsight.log on macOS."
+)]
+pub enum Service {
+    /// Write the unit, start it now and at each login
+    Install {
+        /// Print the unit and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Address to listen on [default: 127.0.0.1:8788]
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+        /// Also receive OpenTelemetry, and send it there (repeatable; as `proxy --otlp-endpoint`)
+        #[arg(long, value_name = "[KEY=]URL")]
+        otlp_endpoint: Vec<String>,
+    },
+    /// Say whether it is installed and running
+    Status,
+    /// Stop it and remove the unit; the log and the CA stay
+    Remove,
 }
 
 /// List what was recorded, oldest first.

@@ -29,7 +29,9 @@ use crate::{
         Secret, Watch, nearest,
     },
     policy::{Names, PROFILES, Policy},
-    proxy::{Entrance, Inspection, Limits, LiveInspector, Proxy, ProxyConfig, Services},
+    proxy::{
+        Answers, Entrance, Inspection, Limits, LiveInspector, Proxy, ProxyConfig, ReceiverConfig, Services,
+    },
     report::Summary,
     rules::{self, KnownValue, RuleSet, Source},
 };
@@ -47,6 +49,8 @@ pub(super) struct Plan {
     pub(super) program: Option<String>,
     /// Where to listen.
     pub(super) listen: SocketAddr,
+    /// Receivers for OpenTelemetry.
+    pub(super) receivers: Vec<ReceiverConfig>,
     /// `user:password` that every client must present.
     pub(super) credential: Option<Secret<String>>,
     /// Hosts to decrypt besides the catalogue's.
@@ -70,6 +74,8 @@ pub(super) struct Plan {
 /// A running proxy and its run in the store.
 pub(super) struct Engine {
     pub(super) address: SocketAddr,
+    /// Where each of [`Plan::receivers`] listens.
+    pub(super) receivers: Vec<SocketAddr>,
     watching: Watching,
     run: RunWriter,
     store: Arc<Store>,
@@ -134,6 +140,8 @@ impl Engine {
         let config = ProxyConfig {
             credential: plan.credential,
             connect_to: settings.connect_to.clone(),
+            receivers: plan.receivers,
+            answers: Some(Arc::clone(&store) as Arc<dyn Answers>),
             upstream: plan.upstream,
             named_addresses,
             limits: Limits { body: settings.body_limit, ..Limits::default() },
@@ -146,7 +154,7 @@ impl Engine {
             leaves: Arc::new(LeafCache::new(plan.ca, LEAF_CACHE_CAPACITY)),
         };
         let proxy = Proxy::bind(config, services).await.map_err(|error| Failure(error.to_string()))?;
-        let address = proxy.local_addr();
+        let (address, receivers) = (proxy.local_addr(), proxy.receiver_addrs());
         let entrance = proxy.entrance();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(proxy.serve(async {
@@ -162,6 +170,7 @@ impl Engine {
         );
         Ok(Self {
             address,
+            receivers,
             watching,
             run,
             store,

@@ -8,19 +8,24 @@ mod demo;
 mod diff;
 mod doctor;
 mod engine;
+mod env;
 mod exit;
+mod export;
 mod live;
 mod log;
 mod output;
 mod panic;
 mod policy;
 mod proxy;
+mod receiver;
 mod report;
 mod rules;
 mod run;
 mod scan;
+mod service;
 mod show;
 mod told;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
@@ -69,6 +74,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(target_os = "linux")]
         // Before anything starts a thread: a process that has several cannot enter a user namespace.
         Command::Launcher(command) => Ok(Exit::Child(run::launch(command))),
+        Command::Env(command) => env::execute(&command, &settings(&cli.global)?, &environment),
+        Command::Export(command) => export::execute(&command, &settings(&cli.global)?, &environment),
         Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
@@ -83,6 +90,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(command) => report::execute(&command, &settings(&cli.global)?),
         Command::Rules(command) => rules::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Run(command) => run::execute(&command, &settings(&cli.global)?, &environment, &terminal),
+        Command::Service(command) => {
+            service::execute(&command, &cli.global, &settings(&cli.global)?, &environment)
+        }
+        Command::Usage(command) => usage::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Scan(command) => scan::execute(&command, &settings(&cli.global)?, &environment, &terminal),
         Command::Show(command) => show::execute(&command, &settings(&cli.global)?, &terminal),
     }

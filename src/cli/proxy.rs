@@ -1,4 +1,6 @@
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use rustls::RootCertStore;
 
 use crate::{
     ca::{self, Scope},
@@ -7,10 +9,11 @@ use crate::{
         args::Proxy,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
-        told,
+        receiver, told,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
+    proxy::ReceiverConfig,
 };
 
 pub(super) fn execute(command: &Proxy, settings: Settings, environment: &Env) -> Result<Exit, Failure> {
@@ -36,17 +39,20 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
     }
     let upstream = UpstreamProxies::from_environment(environment.variables())
         .map_err(|error| Failure::new("the proxy that is set already", error))?;
+    let roots = engine::roots(settings, &config::system_roots())?;
+    let receivers = receivers(command, environment, &roots)?;
     let engine = Engine::start(
         settings,
         Plan {
             mode: "proxy",
             program: None,
             listen,
+            receivers,
             holds_notices: false,
             credential: None,
             intercepted: settings.intercept.clone(),
             ca: Arc::new(ca),
-            roots: engine::roots(settings, &config::system_roots())?,
+            roots,
             known: engine::known(environment, environment.variables()),
             upstream,
             watch: None,
@@ -54,6 +60,9 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
         },
     )
     .await?;
+    for (protocol, address) in ["gRPC", "HTTP"].iter().zip(&engine.receivers) {
+        eprintln!("receiving OTLP over {protocol} on http://{address}");
+    }
     eprintln!("listening on http://{}", engine.address);
     let signal = stop_signal().await?;
     tracing::info!(signal, "draining");
@@ -69,6 +78,26 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
         }
     }
     Ok(Exit::Success)
+}
+
+/// The receivers: one on each port that collectors are known by. Both take both protocols.
+fn receivers(
+    command: &Proxy,
+    environment: &Env,
+    roots: &RootCertStore,
+) -> Result<Vec<ReceiverConfig>, Failure> {
+    if !command.otlp {
+        return Ok(Vec::new());
+    }
+    let collectors = receiver::collectors(&command.otlp_endpoint, environment.variables(), roots)?;
+    let receiver = |(flag, listen): (&str, SocketAddr)| {
+        if !listen.ip().is_loopback() {
+            return Err(Failure(format!("{flag} {listen}: only loopback addresses")));
+        }
+        Ok(ReceiverConfig { listen, collectors: collectors.clone() })
+    };
+    let addresses = [("--otlp-grpc", command.otlp_grpc), ("--otlp-http", command.otlp_http)];
+    addresses.into_iter().map(receiver).collect()
 }
 
 /// Waits for the signal to end.

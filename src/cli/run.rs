@@ -4,6 +4,7 @@ mod confined;
 mod watch;
 
 use std::{
+    ffi::{OsStr, OsString},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
@@ -13,18 +14,22 @@ use std::{
 
 use crate::{
     ca::{CertificateAuthority, Scope},
-    claude::{ChildEnvironment, ChildInputs, ClientSettings, Environment, UpstreamProxies, otlp_endpoints},
+    claude::{
+        self, ChildEnvironment, ChildInputs, ClientCommand, ClientSettings, Environment, OtlpExports,
+        UpstreamProxies, otlp_endpoints,
+    },
     cli::{
         args::Run,
         check,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
         output::Terminal,
+        receiver,
         run::{
             child::{Running, Starting, exit_code},
             watch::Lookout,
         },
-        told::{self, Told},
+        told::{self, Sight, Told},
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -73,9 +78,13 @@ async fn run(
     for problem in &told.problems {
         eprintln!("plainsight: {problem}");
     }
+    let client = ClientCommand::find(program, arguments);
     let client_settings = told.settings();
     let variables = ClientSettings::overlay(&client_settings, environment.variables());
     let intercepted = intercepted(settings, &variables);
+    // Settings files say nothing to any other program.
+    let parent = if client.is_some() { &variables } else { environment.variables() };
+    let exports = OtlpExports::of(parent);
     let known = engine::known(environment, &variables);
     let catalogue = Catalogue::embedded();
     let scope = Scope::from_patterns(catalogue.intercepted().chain(&intercepted));
@@ -84,20 +93,25 @@ async fn run(
     let ca = Arc::new(ca);
     let system_roots = config::system_roots();
     let token = engine::random_token()?;
-    let upstream = UpstreamProxies::from_environment(environment.variables())
+    let upstream = UpstreamProxies::from_environment(parent)
         .map_err(|error| Failure::new("the proxy that is set already", error))?;
+    let roots = engine::roots(settings, &system_roots)?;
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let receiver_of = |collector| receiver::for_child(collector, loopback, parent, &roots);
+    let receivers = exports.collectors.iter().map(receiver_of).collect();
     let mut engine = Engine::start(
         settings,
         Plan {
             mode: "run",
             program: Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: loopback,
+            receivers,
             // The child draws on the terminal.
             holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
             intercepted,
             ca: Arc::clone(&ca),
-            roots: engine::roots(settings, &system_roots)?,
+            roots,
             known,
             upstream,
             watch: Some(watch),
@@ -111,9 +125,9 @@ async fn run(
         .tempdir()
         .map_err(|error| Failure::new("making a private folder for the child's certificates", error))?;
     let proxy_url = format!("http://plainsight:{token}@{}", engine.address);
-    let child_environment = ChildEnvironment::compute(
+    let mut child_environment = ChildEnvironment::compute(
         ChildInputs {
-            parent: environment.variables(),
+            parent,
             proxy_url: &proxy_url,
             folder: folder.path(),
             ca_pem: ca.certificate_pem(),
@@ -121,22 +135,69 @@ async fn run(
         },
         |path| fs::read(path),
     );
+    if !exports.collectors.is_empty() {
+        child_environment.extend(exports.rewritten(&engine.receivers));
+    }
+    let managed = told.managed();
+    let (changed, kept): (Vec<_>, Vec<_>) = child_environment
+        .overridden_by(&client_settings)
+        .into_iter()
+        .partition(|(_, path)| client.is_some() && Some(*path) != managed);
+    let mut child_arguments = arguments.to_vec();
+    if let Some(client) = client.as_ref().filter(|_| !changed.is_empty()) {
+        let file = folder.path().join("settings.json");
+        child_arguments = client.with_settings(arguments, &file);
+        let value =
+            |name: &OsStr| child_environment.changes().find(|(ours, _)| *ours == name).map(|(_, ours)| ours);
+        let variables: Vec<_> =
+            changed.iter().filter_map(|(name, _)| Some((name.to_str()?, value(name)?.to_str()?))).collect();
+        // That they can be read was found out before.
+        let named = client.settings(|path| fs::read_to_string(path)).ok().flatten();
+        let content = claude::settings_with(named.as_ref().map(|(_, text)| text.as_str()), variables);
+        child_environment.add_file(file, content);
+    }
     child_environment.write_files().map_err(|error| Failure::new("preparing the child", error))?;
     for problem in child_environment.problems() {
         eprintln!("plainsight: {problem}");
     }
-    for (variable, path) in child_environment.overridden_by(&client_settings) {
+    for (variable, path) in &kept {
         eprintln!(
-            "plainsight: {} sets {}, which overrides ours: what the client sends may not be seen",
+            "plainsight: {} sets {}, which overrides ours: what the client sends may not be seen{}",
             path.display(),
-            variable.display()
+            variable.display(),
+            if client.is_some() {
+                ""
+            } else {
+                "; start the client itself under `plainsight run`, and it is set by --settings"
+            }
         );
+    }
+    if !command.quiet {
+        for (collector, address) in exports.collectors.iter().zip(&engine.receivers) {
+            let scheme = collector.scheme.as_str();
+            eprintln!(
+                "plainsight: OTLP for {scheme}://{} is received at http://{address}",
+                collector.authority
+            );
+        }
+        for (variable, path) in &changed {
+            eprintln!(
+                "plainsight: {} sets {}; --settings sets it to ours",
+                path.display(),
+                variable.display()
+            );
+        }
     }
 
     let version = told::version_of_program(environment, program, arguments);
-    engine.record_told(&told.effective(environment.variables(), version, Some(&child_environment))?)?;
+    let sight = Sight {
+        overridden: kept.iter().map(|(variable, _)| *variable).collect(),
+        receives: client.is_some() && !exports.collectors.is_empty(),
+    };
+    engine.record_told(&told.effective(environment.variables(), version, Some(&sight))?)?;
 
-    let running = start(command, &mut engine, folder.path(), &child_environment).await;
+    let words = [std::slice::from_ref(program), &child_arguments].concat();
+    let running = start(command, &words, &mut engine, folder.path(), &child_environment).await;
     let lookout = match (&running, watch) {
         (Ok(running), Watch::Watched) => Lookout::start(running.id(), engine.entrance()),
         _ => None,
@@ -175,6 +236,7 @@ async fn run(
 /// Starts the program: directly, or in a namespace of its own.
 async fn start(
     command: &Run,
+    words: &[OsString],
     engine: &mut Engine,
     folder: &Path,
     environment: &ChildEnvironment,
@@ -182,11 +244,11 @@ async fn start(
     let starting = Starting::new()?;
     #[cfg(target_os = "linux")]
     if command.confine {
-        return confined::start(command, starting, engine, folder, environment).await;
+        return confined::start(command, words, starting, engine, folder, environment).await;
     }
     let _ = (engine, folder);
     starting
-        .start(&command.program, environment)
+        .start(words, environment)
         .map_err(|error| Failure(format!("{} cannot be run: {error}", command.program[0].display())))
 }
 

@@ -7,9 +7,7 @@ use std::{
 };
 
 use crate::{
-    claude::{
-        self, ChildEnvironment, ClientSettings, CommandLine, Environment, Layer, Platform, SettingsPlaces,
-    },
+    claude::{self, ClientSettings, CommandLine, Environment, Layer, Platform, SettingsPlaces},
     cli::{engine, exit::Failure},
     config::{self, Env},
     model::{ClientVersion, EffectiveSwitches, SwitchLayer},
@@ -21,6 +19,15 @@ pub(super) struct Told {
     layers: Vec<(SwitchLayer, &'static str, ClientSettings)>,
     /// What could not be read, in words.
     pub(super) problems: Vec<String>,
+}
+
+/// What a run does about what would go round it.
+#[derive(Debug)]
+pub(super) struct Sight<'a> {
+    /// Variables of ours that settings override.
+    pub(super) overridden: Vec<&'a OsStr>,
+    /// Whether what the client exports by OTLP comes to receivers of ours, wherever it was told to send it.
+    pub(super) receives: bool,
 }
 
 impl Told {
@@ -67,6 +74,12 @@ impl Told {
         }
     }
 
+    /// The settings file that nothing overrides, if there is one.
+    pub(super) fn managed(&self) -> Option<&Path> {
+        let managed = self.layers.iter().find(|(layer, ..)| *layer == SwitchLayer::Managed);
+        managed.map(|(_, _, settings)| settings.path.as_path())
+    }
+
     /// The settings alone, strongest first.
     pub(super) fn settings(&self) -> Vec<ClientSettings> {
         self.layers.iter().map(|(_, _, settings)| settings.clone()).collect()
@@ -77,7 +90,7 @@ impl Told {
         &self,
         environment: &Environment,
         version: Option<ClientVersion>,
-        child: Option<&ChildEnvironment>,
+        sight: Option<&Sight<'_>>,
     ) -> Result<EffectiveSwitches, Failure> {
         let rules = engine::controls()?.rules();
         let mut layers: Vec<Layer<'_>> = self
@@ -92,12 +105,14 @@ impl Told {
         layers.push(Layer { layer: SwitchLayer::Process, file: None, environment });
         let mut told = claude::effective(&layers, &rules, version);
         let settings = self.settings();
-        for variable in claude::loopback_exporters(&ClientSettings::overlay(&settings, environment)) {
+        let receives = sight.is_some_and(|sight| sight.receives);
+        let loopback = ClientSettings::overlay(&settings, environment);
+        for variable in claude::loopback_exporters(&loopback).into_iter().filter(|_| !receives) {
             told.bypasses.push(
                 format!("{variable} names this machine, which the client reaches past the proxy").into(),
             );
         }
-        for (variable, _) in child.map(|child| child.overridden_by(&settings)).unwrap_or_default() {
+        for variable in sight.map(|sight| &*sight.overridden).unwrap_or_default() {
             let name = variable.to_string_lossy();
             told.bypasses.push(format!("a settings file sets {name}, which overrides ours").into());
         }

@@ -19,7 +19,11 @@ use tokio::time::timeout;
 
 use crate::{
     model::{ByteSize, Outcome},
-    proxy::{flow::Flow, upstream::Return},
+    proxy::{
+        flow::Flow,
+        services::{Answer, Answers},
+        upstream::Return,
+    },
 };
 
 /// What came of capturing a request's body.
@@ -203,6 +207,7 @@ pub(crate) struct Relayed {
     incoming: Incoming,
     flow: Option<Flow>,
     connection: Option<Return>,
+    tee: Option<Tee>,
     /// The head announces a length, and HTTP/1 writes it only if the body is not known to be empty.
     announced: bool,
 }
@@ -221,8 +226,9 @@ impl ResponseBody {
         flow: Flow,
         connection: Option<Return>,
         announced: bool,
+        tee: Option<Tee>,
     ) -> Self {
-        let mut relayed = Relayed { incoming, flow: Some(flow), connection, announced };
+        let mut relayed = Relayed { incoming, flow: Some(flow), connection, tee, announced };
         if relayed.incoming.is_end_stream() {
             relayed.complete();
         }
@@ -238,6 +244,9 @@ impl Relayed {
         if let Some(connection) = self.connection.take() {
             connection.give_back();
         }
+        if let Some(tee) = self.tee.take() {
+            tee.finish();
+        }
     }
 
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
@@ -246,13 +255,14 @@ impl Relayed {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(flow)) = (frame.data_ref(), &mut self.flow) {
                     flow.response_bytes += data.len() as u64;
+                    self.tee = self.tee.take().and_then(|tee| tee.with(data));
                 }
                 if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete();
                 }
             }
             Some(Err(error)) => {
-                self.connection = None;
+                (self.connection, self.tee) = (None, None);
                 if let Some(flow) = self.flow.take() {
                     flow.finish(Outcome::UpstreamFailed, Some(format!("the answer broke off: {error}")));
                 }
@@ -260,6 +270,34 @@ impl Relayed {
         }
     }
 }
+
+/// Copies a small answer for whoever learns from it, while it streams on.
+pub(crate) struct Tee {
+    answers: Arc<dyn Answers>,
+    answer: Answer,
+    body: BytesMut,
+}
+
+impl Tee {
+    pub(crate) fn new(answers: &Arc<dyn Answers>, answer: Answer) -> Self {
+        Self { answers: Arc::clone(answers), answer, body: BytesMut::new() }
+    }
+
+    /// With another piece; nothing once it is too long.
+    fn with(mut self, data: &Bytes) -> Option<Self> {
+        (self.body.len() + data.len() <= LARGEST_ANSWER_BYTES).then(|| {
+            self.body.extend_from_slice(data);
+            self
+        })
+    }
+
+    fn finish(self) {
+        self.answers.learn(Answer { body: self.body.freeze(), ..self.answer });
+    }
+}
+
+/// Answers that are learnt from are of some hundred bytes.
+const LARGEST_ANSWER_BYTES: usize = 64 * 1024;
 
 impl Body for ResponseBody {
     type Data = Bytes;

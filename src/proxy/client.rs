@@ -26,6 +26,7 @@ use crate::{
         flow::Start,
         framing::{Gate, Guarded, LARGEST_HEAD_BYTES, Violation},
         io::Prefixed,
+        receiver::Receiver,
         upstream::{CONNECTION_WINDOW_BYTES, LARGEST_BUFFER_BYTES, Route, STREAM_WINDOW_BYTES},
         websocket::{self, Upgrade},
     },
@@ -33,7 +34,7 @@ use crate::{
 
 /// Serves a connection to the proxy's own port.
 pub(crate) async fn serve(engine: Arc<Engine>, stream: TcpStream) {
-    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: None });
+    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: None, receiver: None });
     // Boxed stage by stage, so that an idle tunnel does not keep the room of an HTTP connection.
     match Box::pin(serve_http1(scope, stream)).await {
         None => {}
@@ -47,6 +48,8 @@ pub(crate) struct Scope {
     pub(crate) engine: Arc<Engine>,
     /// Whom the tunnel is for; none on the proxy's own port.
     pub(crate) site: Option<Site>,
+    /// The receiver whose port this is, if it is one's.
+    pub(crate) receiver: Option<Arc<Receiver>>,
 }
 
 /// The other end of an intercepted tunnel.

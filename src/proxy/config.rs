@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,6 +12,7 @@ use rustls::RootCertStore;
 use crate::{
     claude::UpstreamProxies,
     model::{ByteSize, ConnectTo, Secret},
+    proxy::{receiver::ReceiverConfig, services::Answers},
 };
 
 /// What the proxy is told when it starts.
@@ -31,6 +33,10 @@ pub struct ProxyConfig {
     pub roots: RootCertStore,
     /// Addresses that are never dialled, such as our own dashboard. Our own listener is among them anyway.
     pub forbidden: Vec<SocketAddr>,
+    /// Listeners that speak as OpenTelemetry collectors do.
+    pub receivers: Vec<ReceiverConfig>,
+    /// Whoever learns from answers.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Sizes, numbers and times.
     pub limits: Limits,
 }
@@ -46,6 +52,8 @@ impl ProxyConfig {
             named_addresses: Vec::new(),
             roots,
             forbidden: Vec::new(),
+            receivers: Vec::new(),
+            answers: None,
             limits: Limits::default(),
         }
     }
@@ -58,6 +66,7 @@ impl fmt::Debug for ProxyConfig {
             .field("credential", &self.credential)
             .field("upstream", &self.upstream)
             .field("forbidden", &self.forbidden)
+            .field("receivers", &self.receivers)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

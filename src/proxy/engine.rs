@@ -1,6 +1,6 @@
 //! What every connection shares.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 use rustls::{
@@ -16,7 +16,8 @@ use crate::{
     proxy::{
         config::Limits,
         flow::{Flow, Start},
-        services::{AuditUnavailable, Services},
+        receiver::Receiver,
+        services::{Answers, AuditUnavailable, Services},
         upstream::{Protocol, Upstream},
     },
 };
@@ -26,6 +27,8 @@ pub(crate) struct Engine {
     pub(crate) services: Services,
     pub(crate) upstream: Upstream,
     pub(crate) acceptors: Acceptors,
+    pub(crate) receivers: Vec<Arc<Receiver>>,
+    pub(crate) answers: Option<Arc<dyn Answers>>,
     pub(crate) limits: Limits,
     /// The base64 of `user:password` that clients must present.
     pub(crate) credential: Option<Secret<String>>,
@@ -102,6 +105,23 @@ impl Engine {
         error: String,
     ) {
         self.record_tunnel(authority, start, reason).finish(outcome, Some(error));
+    }
+
+    /// The receiver that listens at `authority`. Some clients take the proxy for loopback too (PITFALLS 18).
+    pub(crate) fn receiver_at(&self, authority: &str) -> Option<Arc<Receiver>> {
+        let found = self.receivers.iter().find(|receiver| {
+            authority.parse::<SocketAddr>().is_ok_and(|named| named == receiver.address)
+                || authority
+                    .strip_prefix("localhost:")
+                    .is_some_and(|port| port.parse() == Ok(receiver.address.port()))
+        });
+        found.map(Arc::clone)
+    }
+
+    /// Everything that reaches out.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        let receivers = self.receivers.iter().flat_map(|receiver| receiver.upstreams());
+        std::iter::once(&self.upstream).chain(receivers)
     }
 
     /// Resolves once the proxy is to stop.

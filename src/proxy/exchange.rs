@@ -19,22 +19,25 @@ use hyper::{
     body::{Body as _, Incoming},
     upgrade::{self, OnUpgrade},
 };
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     model::{
-        Action, Authority, CapturedBody, CapturedRequest, Destination, FlowId, NotInspected, Outcome,
-        RequestHead, Scheme, Secret,
+        Action, Authority, CapturedBody, CapturedRequest, Destination, DestinationKind, FlowId, NotInspected,
+        Outcome, RequestHead, Scheme, Secret,
     },
     proxy::{
-        body::{Captured, Progress, RequestBody, ResponseBody, capture, drain},
+        body::{Captured, Progress, RequestBody, ResponseBody, Tee, capture, drain},
         client::{Link, Next, Scope},
         connect::connect,
         engine::Engine,
         error::UpstreamError,
         flow::{Flow, Start},
-        headers, respond,
-        services::{Forward, Inspected},
-        upstream::{Offer, Protocol, Route, Wire},
+        headers,
+        receiver::{ANSWER_TIME, Collector, Dialect, Receiver},
+        respond,
+        services::{Answer, Forward, Inspected},
+        upstream::{Offer, Protocol, Return, Route, Wire},
         websocket::Upgrade,
     },
 };
@@ -49,6 +52,9 @@ pub(crate) async fn exchange(
     let (parts, mut body) = request.into_parts();
     let may_upgrade = parts.headers.contains_key(http::header::UPGRADE);
     let engine = &scope.engine;
+    if let Some(receiver) = &scope.receiver {
+        return Ok(receive(&scope, receiver, link, start, parts, body).await);
+    }
     if scope.site.is_none() {
         if !is_authorised(engine.credential.as_ref(), &parts.headers) {
             let response = refuse(engine, &parts, &mut body, respond::unauthorised()).await;
@@ -58,9 +64,13 @@ pub(crate) async fn exchange(
         if parts.method == Method::CONNECT {
             return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
         }
+        let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+        if let Some(receiver) = engine.receiver_at(authority) {
+            return Ok(receive(&scope, &receiver, link, start, parts, body).await);
+        }
     }
     let is_http2 = parts.version == Version::HTTP_2;
-    let mut response = walk(&scope, link.clone(), start, parts, body).await;
+    let mut response = walk(&scope, link.clone(), start, parts, body, None).await;
     if is_http2 {
         // Says something in HTTP/1 only; HTTP/2 ends a stream by itself.
         response.headers_mut().remove(CONNECTION);
@@ -69,6 +79,46 @@ pub(crate) async fn exchange(
         reopen(link.as_deref());
     }
     Ok(response)
+}
+
+/// Takes what was sent to a collector to the collector.
+async fn receive(
+    scope: &Scope,
+    receiver: &Receiver,
+    link: Option<Arc<Link>>,
+    start: Start,
+    mut parts: Parts,
+    mut body: Incoming,
+) -> Response<ResponseBody> {
+    let engine = &scope.engine;
+    let (dialect, is_http2) = (Dialect::of(&parts.headers), parts.version == Version::HTTP_2);
+    let may_upgrade = parts.headers.contains_key(http::header::UPGRADE);
+    let taken = match receiver.take(&mut parts) {
+        Ok(collector) => receiver.turn().await.map(|turn| Export { collector, _turn: turn }),
+        Err(error) => Err(error),
+    };
+    let mut response = match taken {
+        Ok(export) => walk(scope, link.clone(), start, parts, body, Some(export)).await,
+        Err(error) => {
+            let message = error.to_string();
+            let response = respond::text(error.status(), &message);
+            engine.record_failure(None, start, None, Outcome::Refused, message);
+            refuse(engine, &parts, &mut body, response).await
+        }
+    };
+    if may_upgrade {
+        reopen(link.as_deref());
+    }
+    if is_http2 {
+        response.headers_mut().remove(CONNECTION);
+    }
+    dialect.translate(response)
+}
+
+/// Where a receiver sends a request, and its turn there.
+struct Export {
+    collector: Arc<Collector>,
+    _turn: OwnedSemaphorePermit,
 }
 
 fn reopen(link: Option<&Link>) {
@@ -83,9 +133,11 @@ async fn walk(
     start: Start,
     parts: Parts,
     mut body: Incoming,
+    export: Option<Export>,
 ) -> Response<ResponseBody> {
     let engine = &scope.engine;
-    let address = match address(scope, &parts) {
+    let address = match export.as_ref().map_or_else(|| address(scope, &parts), |export| Ok(export.address()))
+    {
         Ok(address) => address,
         Err(disagreement) => {
             let response = disagreement.respond(scope, start);
@@ -100,9 +152,9 @@ async fn walk(
         version: parts.version,
         headers: parts.headers.clone(),
     };
-    let destination = engine.services.inspection.classify(&head);
+    let destination = classify(engine, &head, export.is_some());
     let id = engine.services.audit.next_id();
-    let step = Step { engine: Arc::clone(engine), link, start, id, destination };
+    let step = Step { engine: Arc::clone(engine), link, start, id, destination, export };
     if let Some(status) = address.misdirected {
         let message = "the connection, Host and the request's own authority do not agree";
         return step
@@ -114,9 +166,10 @@ async fn walk(
             .finish(Outcome::UpstreamFailed, Some(error.to_string()));
         return refuse(engine, &parts, &mut body, respond::upstream_failed(&error)).await;
     }
-    let route = match &scope.site {
-        Some(site) => Arc::clone(&site.route),
-        None => Arc::new(plain_route(engine, &head)),
+    let route = match (&step.export, &scope.site) {
+        (Some(export), _) => Arc::new(export.collector.route(parts.version)),
+        (None, Some(site)) => Arc::clone(&site.route),
+        (None, None) => Arc::new(plain_route(engine, &head)),
     };
     if step.destination.inspected {
         step.inspected(head, route, parts, body).await
@@ -156,9 +209,30 @@ struct Step {
     start: Start,
     id: FlowId,
     destination: Destination,
+    /// Of a request that a receiver took.
+    export: Option<Export>,
 }
 
 impl Step {
+    /// Sends the request and waits for the head of the answer. Collectors get a while; the conversation takes its time.
+    async fn send(
+        &self,
+        route: &Arc<Route>,
+        request: Request<RequestBody>,
+        progress: &Arc<Progress>,
+    ) -> Result<(Response<Incoming>, Option<Return>), UpstreamError> {
+        let Some(Export { collector, .. }) = &self.export else {
+            return self.engine.upstream.send(route, request, progress).await;
+        };
+        let answer = timeout(ANSWER_TIME, collector.upstream.send(route, request, progress)).await;
+        answer.unwrap_or_else(|_| Err(UpstreamError::Timeout(route.authority.clone())))
+    }
+
+    /// The status that says `error` to the client; a collector's is always one to try again after.
+    fn status_of(&self, error: &UpstreamError) -> StatusCode {
+        if self.export.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { error.status() }
+    }
+
     /// Captures a request, then inspects and records it, and only then sends it.
     async fn inspected(
         self,
@@ -198,8 +272,16 @@ impl Step {
             Forward::Original => bytes,
             Forward::Refused(answer) => {
                 flow.status = Some(answer.status);
+                let response = match &error {
+                    Some(error)
+                        if self.export.is_some() && answer.status == StatusCode::SERVICE_UNAVAILABLE =>
+                    {
+                        respond::text(answer.status, error)
+                    }
+                    _ => respond::local(answer),
+                };
                 flow.finish(Outcome::Refused, error);
-                return drained(&self.engine, rest, respond::local(answer)).await;
+                return drained(&self.engine, rest, response).await;
             }
             Forward::Rewritten(rewritten) => {
                 trailers = rewritten.trailers;
@@ -268,6 +350,10 @@ impl Step {
         let forward = match forward {
             // It was to stay here anyway, and the client is told what it would have been told.
             decided @ Forward::Refused(_) => decided,
+            // A collector that cannot store says so, and its client keeps what it has.
+            Forward::Original | Forward::Rewritten(_) if self.export.is_some() => {
+                Forward::Refused(respond::unavailable())
+            }
             Forward::Original | Forward::Rewritten(_) => failed.forward,
         };
         (self.engine.record(failed.opening, self.start), forward, error)
@@ -301,7 +387,7 @@ impl Step {
         let is_http2 = parts.version == Version::HTTP_2;
         let upgrades = headers::asks_for_upgrade(parts.version, &parts.method, &parts.headers);
         let request = outgoing(parts, &route, upgrades, body);
-        let (mut response, connection) = match self.engine.upstream.send(&route, request, &progress).await {
+        let (mut response, connection) = match self.send(&route, request, &progress).await {
             Ok(answered) => answered,
             Err(error) => return self.failed(flow, &progress, &error),
         };
@@ -317,7 +403,24 @@ impl Step {
             head.version = Version::HTTP_11;
         }
         let announced = !is_http2 && head.headers.contains_key(CONTENT_LENGTH);
-        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced))
+        let tee = self.tee(&head);
+        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced, tee))
+    }
+
+    /// What copies the answer, if somebody learns from it.
+    fn tee(&self, head: &http::response::Parts) -> Option<Tee> {
+        let answers = self.engine.answers.as_ref()?;
+        let destination = &self.destination.id;
+        let wanted = head.status == StatusCode::OK && answers.wants(destination);
+        wanted.then(|| {
+            let answer = Answer {
+                destination: destination.clone(),
+                time_ms: self.start.time_ms,
+                headers: head.headers.clone(),
+                body: Bytes::new(),
+            };
+            Tee::new(answers, answer)
+        })
     }
 
     /// The other side switched protocols: so do we, once the answer is out.
@@ -348,13 +451,14 @@ impl Step {
             flow.finish(Outcome::ClientGone, Some("the request body broke off".to_owned()));
             return respond::closing(respond::text(StatusCode::BAD_REQUEST, "the request body broke off"));
         }
-        flow.status = Some(error.status());
+        let status = self.status_of(error);
+        flow.status = Some(status);
         let outcome = match error {
             UpstreamError::Forbidden(..) => Outcome::Refused,
             _ => Outcome::UpstreamFailed,
         };
         flow.finish(outcome, Some(error.to_string()));
-        respond::upstream_failed(error)
+        respond::text(status, &error.to_string())
     }
 
     /// The client's body broke off, or was malformed; nothing was sent.
@@ -422,6 +526,26 @@ async fn drained(
         respond::closing(response)
     }
 }
+
+impl Export {
+    fn address(&self) -> Address {
+        let authority = self.collector.authority().clone();
+        Address { scheme: self.collector.scheme(), authority, misdirected: None }
+    }
+}
+
+/// Says whom a request is for. What was posted to a receiver is OTLP, whatever the collector's path is called.
+fn classify(engine: &Engine, head: &RequestHead, is_export: bool) -> Destination {
+    let destination = engine.services.inspection.classify(head);
+    if is_export && head.method == Method::POST && destination.kind != DestinationKind::Telemetry {
+        let usual = RequestHead { target: USUAL_PATH.to_owned(), ..head.clone() };
+        return engine.services.inspection.classify(&usual);
+    }
+    destination
+}
+
+/// A path of OTLP over HTTP.
+const USUAL_PATH: &str = "/v1/traces";
 
 /// Whom a request is for.
 struct Address {

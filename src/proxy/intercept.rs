@@ -130,7 +130,7 @@ async fn choose(
 
 async fn serve(engine: Arc<Engine>, site: Site, stream: Box<TlsStream<Stream>>) {
     let protocol = site.route.protocol;
-    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
+    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site), receiver: None });
     match protocol {
         Protocol::Http1 => {
             if let Some((Next::Upgrade(upgrade), stream)) = serve_http1(scope, stream).await {
@@ -156,7 +156,7 @@ async fn serve_plain(
         None => Ok(()),
     };
     let site = Site { authority, scheme: Scheme::Http, route, broken: Mutex::new(kept.err()) };
-    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site) });
+    let scope = Arc::new(Scope { engine: Arc::clone(&engine), site: Some(site), receiver: None });
     match protocol {
         Protocol::Http1 => {
             if let Some((Next::Upgrade(upgrade), stream)) = serve_http1(scope, client).await {

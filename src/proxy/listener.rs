@@ -1,11 +1,12 @@
 //! Accepts connections, as many as may be, and sees them to their end at shutdown.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use crate::{
         config::ProxyConfig,
         engine::{Acceptors, Engine},
         error::BindError,
+        receiver::Receiver,
         services::Services,
         upstream::{Upstream, prepare},
     },
@@ -34,6 +36,7 @@ use crate::{
 pub struct Proxy {
     listener: TcpListener,
     address: SocketAddr,
+    receivers: Vec<TcpListener>,
     engine: Arc<Engine>,
     stop: watch::Sender<bool>,
     entrance: Entrance,
@@ -62,10 +65,20 @@ impl Proxy {
     ///
     /// # Errors
     /// The address cannot be listened on, or TLS cannot be set up.
-    pub async fn bind(config: ProxyConfig, services: Services) -> Result<Self, BindError> {
-        let failed = |source| BindError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    pub async fn bind(mut config: ProxyConfig, services: Services) -> Result<Self, BindError> {
+        let (listener, address) = listen(config.listen).await?;
+        let (mut listeners, mut own) = (Vec::new(), vec![address]);
+        for receiver in &config.receivers {
+            let (listener, address) = listen(receiver.listen).await?;
+            listeners.push(listener);
+            own.push(address);
+        }
+        let receivers = std::mem::take(&mut config.receivers);
+        let receivers = receivers
+            .into_iter()
+            .zip(&own[1..])
+            .map(|(receiver, address)| Receiver::new(*address, receiver, &config, &own).map(Arc::new));
+        let receivers = receivers.collect::<Result<_, _>>()?;
         let (stop, stopping) = watch::channel(false);
         let credential = config
             .credential
@@ -73,8 +86,10 @@ impl Proxy {
             .map(|credential| Secret::new(BASE64_STANDARD.encode(credential.expose())));
         let engine = Engine {
             services,
-            upstream: Upstream::new(&config, address)?,
+            upstream: Upstream::new(&config, address, None)?,
             acceptors: Acceptors::new()?,
+            receivers,
+            answers: config.answers,
             limits: config.limits,
             credential,
             stopping,
@@ -84,7 +99,7 @@ impl Proxy {
         // Who sends bounds what waits: the jobs of a confinement by the number of its connections.
         let (sender, jobs) = mpsc::unbounded_channel();
         let entrance = Entrance { engine: Arc::clone(&engine), jobs: sender };
-        Ok(Self { listener, address, engine, stop, entrance, jobs })
+        Ok(Self { listener, address, receivers: listeners, engine, stop, entrance, jobs })
     }
 
     /// Another way in.
@@ -97,9 +112,14 @@ impl Proxy {
         self.address
     }
 
+    /// Where each receiver listens, in the order of [`ProxyConfig::receivers`].
+    pub fn receiver_addrs(&self) -> Vec<SocketAddr> {
+        self.engine.receivers.iter().map(|receiver| receiver.address).collect()
+    }
+
     /// Serves until `shutdown` resolves; then lets open flows end for a bounded time and closes every record.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, engine, stop, mut jobs, .. } = self;
+        let Self { listener, receivers, engine, stop, mut jobs, .. } = self;
         let permits = Arc::new(Semaphore::new(engine.limits.connections));
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
@@ -108,7 +128,7 @@ impl Proxy {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                _ = reaping.tick() => engine.upstream.reap(),
+                _ = reaping.tick() => engine.upstreams().for_each(Upstream::reap),
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
                         // Not the error's own text: it repeats what a panic said, which may quote the payload.
@@ -118,6 +138,19 @@ impl Proxy {
                 Some(job) = jobs.recv() => {
                     connections.spawn(job);
                 }
+                accepted = accept_export(&receivers, &permits) => match accepted {
+                    Ok((stream, at, permit)) => {
+                        let (engine, receiver) = (Arc::clone(&engine), Arc::clone(&engine.receivers[at]));
+                        connections.spawn(async move {
+                            receiver.serve(engine, stream).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
                 accepted = accept(&listener, &permits) => match accepted {
                     Ok((stream, permit)) => {
                         let engine = Arc::clone(&engine);
@@ -133,12 +166,11 @@ impl Proxy {
                 }
             }
         }
-        drop(listener);
-        drop(jobs);
+        drop((listener, receivers, jobs));
         debug!(open = connections.len(), "draining");
         // Nobody listens only if nobody is left.
         let _ = stop.send(true);
-        engine.upstream.close_idle();
+        engine.upstreams().for_each(Upstream::close_idle);
         let draining = async { while connections.join_next().await.is_some() {} };
         if timeout(engine.limits.shutdown_time, draining).await.is_err() {
             connections.shutdown().await;
@@ -153,6 +185,32 @@ impl Proxy {
             warn!("some records could not be closed in time");
         }
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Accepts at whichever receiver has a connection, and says at which.
+async fn accept_export(
+    listeners: &[TcpListener],
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, usize, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let accepting = poll_fn(|cx| {
+        for (at, listener) in listeners.iter().enumerate() {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, _)| (stream, at)));
+            }
+        }
+        Poll::Pending
+    });
+    let (stream, at) = accepting.await?;
+    prepare(&stream);
+    Ok((stream, at, permit))
 }
 
 async fn accept(

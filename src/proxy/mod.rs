@@ -4,7 +4,8 @@
 //! The walk: `listener` accepts, `client` serves the proxy's own HTTP, `connect` opens a tunnel, `sniff` looks
 //! at its first bytes, `intercept` ends TLS, `exchange` takes one request through inspection and audit to
 //! `upstream` and streams the answer back; `tunnel` passes everything else through unread. `framing` stands
-//! in front of each HTTP/1 parser and refuses what two parsers could read in two ways.
+//! in front of each HTTP/1 parser and refuses what two parsers could read in two ways. `receiver` listens as an
+//! OpenTelemetry collector does, and takes requests the same way from `exchange` on.
 
 mod body;
 mod bypass;
@@ -23,6 +24,7 @@ mod intercept;
 mod io;
 mod listener;
 mod live;
+mod receiver;
 mod respond;
 mod rooms;
 mod services;
@@ -37,6 +39,9 @@ pub use confine::Confinement;
 pub use error::BindError;
 pub use listener::{Entrance, Proxy};
 pub use live::LiveInspector;
+pub use receiver::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Signal, Takes};
+pub use rooms::PLAN_USAGE;
 pub use services::{
-    Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened, Services,
+    Answer, Answers, Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves,
+    Opened, Services,
 };

@@ -8,11 +8,16 @@ use crate::{
     proxy::{body::ResponseBody, error::UpstreamError},
 };
 
+/// What we said ourselves; rides on an answer so that it can be said in another way.
+#[derive(Clone, Debug)]
+pub(crate) struct Said(pub(crate) String);
+
 /// A short text for the person who reads the client's log.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
     let mut response =
         Response::new(ResponseBody::local(Bytes::from(format!("plainsight: {message}\n")), None));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Said(message.to_owned()));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -54,6 +59,16 @@ pub(crate) fn local(answer: LocalAnswer) -> Response<ResponseBody> {
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response
+}
+
+/// The store cannot write: the client is to try again.
+pub(crate) fn unavailable() -> LocalAnswer {
+    LocalAnswer {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        headers: http::HeaderMap::new(),
+        body: Bytes::new(),
+        trailers: None,
+    }
 }
 
 /// Tells an HTTP/1 client that the connection ends with this answer.

@@ -2,19 +2,23 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use http::header::CONTENT_ENCODING;
 use rustls::sign::CertifiedKey;
 
 use crate::{
-    audit::{AuditWriter, OpenFlow},
+    audit::{AuditWriter, Fact, OpenFlow, Store},
     ca::LeafCache,
+    claude::PlanUsage,
+    encoding,
     inspect::{self, Inspector},
     model::{
-        Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, NotInspected,
-        RequestHead,
+        Authority, CapturedRequest, Destination, DestinationId, FlowClosing, FlowId, FlowOpening, Host,
+        NotInspected, RequestHead,
     },
     policy::Fail,
     proxy::services::{
-        Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves, Opened,
+        Answer, Answers, Audit, AuditUnavailable, Entry, Forward, Inspected, Inspection, LeafError, Leaves,
+        Opened,
     },
 };
 
@@ -104,6 +108,38 @@ impl Entry for OpenFlow {
         Self::close(*self, closing);
     }
 }
+
+/// How much of the plan is used up, as the service tells the client, becomes a fact.
+impl Answers for Store {
+    fn wants(&self, destination: &DestinationId) -> bool {
+        destination.as_str() == USAGE_DESTINATION
+    }
+
+    fn learn(&self, answer: Answer) {
+        let store = self.clone();
+        // The store is on a disk: whoever waits for the answer does not wait for that.
+        tokio::task::spawn_blocking(move || {
+            let Some(usage) = plan_usage(&answer) else { return };
+            let Ok(value) = serde_json::to_string(&usage) else { return };
+            if let Err(error) = store.keep_fact(PLAN_USAGE, &Fact { time_ms: answer.time_ms, value }) {
+                tracing::debug!(%error, "how much of the plan is used could not be kept");
+            }
+        });
+    }
+}
+
+fn plan_usage(answer: &Answer) -> Option<PlanUsage> {
+    let values = answer.headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+    let codings = encoding::codings(values).ok()?;
+    let body = encoding::decode(&codings, &answer.body, &encoding::Limits::default()).ok()?;
+    PlanUsage::parse(&body)
+}
+
+/// The catalogue's id of the question how much of a plan is used up.
+const USAGE_DESTINATION: &str = "oauth-usage";
+
+/// The name of the fact that says how much of a plan is used up: [`PlanUsage`] in JSON.
+pub const PLAN_USAGE: &str = "plan-usage";
 
 impl Leaves for LeafCache {
     fn certificate(&self, host: &Host) -> Result<Arc<CertifiedKey>, LeafError> {

@@ -2,11 +2,13 @@
 
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use rustls::sign::CertifiedKey;
 
 use crate::model::{
-    Authority, CapturedRequest, Destination, FlowClosing, FlowId, FlowOpening, Host, LocalAnswer,
-    NotInspected, RequestHead, RewrittenRequest,
+    Authority, CapturedRequest, Destination, DestinationId, FlowClosing, FlowId, FlowOpening, Host,
+    LocalAnswer, NotInspected, RequestHead, RewrittenRequest,
 };
 
 /// Everything that the proxy asks of others.
@@ -102,6 +104,28 @@ pub trait Audit: Send + Sync + 'static {
 
     /// Opens a record without waiting for it to be durable. Never waits, never fails: what cannot be kept is lost.
     fn open_unwaited(&self, opening: FlowOpening) -> Box<dyn Entry>;
+}
+
+/// Learns from answers that pass by. An answer is never delayed or changed for it.
+pub trait Answers: Send + Sync + 'static {
+    /// Whether answers of `destination` are to be shown to it.
+    fn wants(&self, destination: &DestinationId) -> bool;
+
+    /// Shows a whole answer with a status of 200, in its transport form. Must not wait.
+    fn learn(&self, answer: Answer);
+}
+
+/// An answer that passed by.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Whose it is.
+    pub destination: DestinationId,
+    /// When its request arrived, in milliseconds since 1970 (UTC).
+    pub time_ms: i64,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body, content coding included.
+    pub body: Bytes,
 }
 
 /// A record on its way to being durable.

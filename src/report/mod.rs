@@ -8,6 +8,7 @@ pub mod doctor;
 mod dossier;
 pub mod drift;
 pub mod json;
+mod otlp;
 mod scan;
 mod screen;
 mod show;
@@ -17,12 +18,15 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 mod text;
+mod usage;
 mod words;
 
 pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
+pub use otlp::OtlpLogs;
 pub use scan::scanned;
 pub use screen::screen;
 pub use show::show;
 pub use stray::Around;
 pub use summary::{Found, Summary, Told, Tunneled, Unread};
 pub use text::{View, sanitize};
+pub use usage::{UnknownPlaceholder, UsageColours, UsageView, usage_line, usage_template};

@@ -126,6 +126,45 @@ def exports(way: Way) -> None:
             check.that(value.encode() not in kept, f"{value} stands in clear in the store")
 
 
+def settings(way: Way, how: str) -> None:
+    """The variables stand in settings of the client: `run` sets its own by `--settings`, and says so."""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        Conversation().on(origin, sandbox)
+        store = Store(sandbox)
+        files = {"user": sandbox.home / ".claude" / "settings.json", "local": sandbox.work / ".claude" / "settings.local.json", "flag": sandbox.folder / "own.json"}
+        files[how].parent.mkdir(exist_ok=True)
+        # A project's own files may not switch telemetry on, and may say where it goes.
+        named = {name: value for name, value in way.environment().items() if how != "local" or name.endswith("_ENDPOINT")}
+        others = {name: value for name, value in way.environment().items() if name not in named}
+        files[how].write_text(json.dumps({"env": named, "includeCoAuthoredBy": False}))
+        flags = ["--settings", str(files[how])] if how == "flag" else []
+        result = store_run(sandbox, store, origin, [*to_origin(origin), "--", *client_command(native()), *flags], **others)
+        requests = [request for request in origin.requests() if request.host == COLLECTOR]
+        flows = [flow for flow in store.log() if flow["authority"] == way.authority and flow["method"] == "POST"]
+        check.equal(result.code, 0, f"exit code of {result}")
+        check.that(f"OTLP for {way.scheme}://{way.authority} is received at http://127.0.0.1:" in result.stderr, f"stderr does not say so: {result.stderr}")
+        check.that("sets OTEL_EXPORTER_OTLP_ENDPOINT; --settings sets it to ours" in result.stderr, f"stderr does not say how: {result.stderr}")
+        check.equal({sdk_truth.signal(request) for request in requests}, SIGNALS, "signals at the origin")
+        check.equal(sorted((f["path"], f["request_bytes"]) for f in flows), sorted((r.target, len(r.body)) for r in requests), "requests in the log")
+        check.that(all(request.header("user-agent") for request in requests), "an export without a user agent")
+        check.equal(origin.faults(), [], "breaches of HTTP at the origin")
+
+
+def straight_to_this_machine(way: Way) -> None:
+    """A collector on this machine, which no proxy variable reaches: it is recorded all the same."""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        Conversation().on(origin, sandbox)
+        store = Store(sandbox)
+        variables = way.environment() | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{origin.port}"}
+        result = store_run(sandbox, store, origin, [*to_origin(origin), "--", *client_command(native())], **variables)
+        authority = f"127.0.0.1:{origin.port}"
+        requests = [request for request in origin.requests() if request.authority == authority]
+        flows = [flow for flow in store.log() if flow["authority"] == authority and flow["destination"] == "otlp"]
+        check.equal(result.code, 0, f"exit code of {result}")
+        check.equal({sdk_truth.signal(request) for request in requests}, SIGNALS, "signals at the origin")
+        check.equal(sorted((f["path"], f["request_bytes"]) for f in flows), sorted((r.target, len(r.body)) for r in requests), "requests in the log")
+
+
 def run(sandbox: Sandbox, store: Store, origin: Origin, way: Way, *flags: str, without: tuple[str, ...] = ()) -> Result:
     """The client under `plainsight run`, with its own variables and no flag that names the collector."""
     extra = {name: value for name, value in way.environment().items() if name not in without}
@@ -163,4 +202,7 @@ def _attribute(path: str) -> str:
 
 def tests() -> list[tuple[str, object]]:
     """Every test of this file, with its name."""
-    return [(f"otlp.{name}", lambda w=way: exports(w)) for name, way in WAYS.items()]
+    listed: list[tuple[str, object]] = [(f"otlp.{name}", lambda w=way: exports(w)) for name, way in WAYS.items()]
+    listed += [(f"otlp.settings.{name}", lambda w=way: settings(w, "user")) for name, way in WAYS.items()]
+    listed += [(f"otlp.settings.{how}", lambda h=how: settings(WAYS["grpc-tls"], h)) for how in ("local", "flag")]
+    return listed + [(f"otlp.this-machine.{name}", lambda n=name: straight_to_this_machine(WAYS[n])) for name in ("grpc-h2c", "http-json")]

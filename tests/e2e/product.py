@@ -72,14 +72,18 @@ class Store:
 class Proxy:
     """A running `plainsight proxy` on a free port; a context manager."""
 
-    def __init__(self, sandbox: Sandbox, origin: Origin, *arguments: str):
+    def __init__(self, sandbox: Sandbox, origin: Origin, *arguments: str, before: bool = False):
         self.store = Store(sandbox)
-        self._command = [binary(), "proxy", "--listen", "127.0.0.1:0", *to_origin(origin), *arguments]
+        # What comes first counts for `--connect-to`.
+        flags = [*arguments, *to_origin(origin)] if before else [*to_origin(origin), *arguments]
+        self._command = [binary(), "proxy", "--listen", "127.0.0.1:0", *flags]
         self._environment = sandbox.environment(PLAINSIGHT_DATA_DIR=self.store.folder)
         self._work = sandbox.work
         self._lines: list[str] = []
         self._listening = threading.Event()
         self.url = ""
+        # Where it receives OTLP, by `gRPC` and `HTTP`.
+        self.receivers: dict[str, str] = {}
 
     def __enter__(self) -> "Proxy":
         self._process = subprocess.Popen(
@@ -114,6 +118,11 @@ class Proxy:
             raise AssertionError(f"after SIGTERM the proxy ended with {code}: {self.stderr()}")
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
         host, port = self.url.removeprefix("http://").rsplit(":", 1)
@@ -126,6 +135,8 @@ class Proxy:
     def _read(self) -> None:
         for line in self._process.stderr:
             self._lines.append(line)
+            if match := re.search(r"receiving OTLP over (\w+) on (http://\S+:\d+)", line):
+                self.receivers[match[1]] = match[2]
             if match := re.search(r"listening on (http://\S+:\d+)", line):
                 self.url = match[1]
                 self._listening.set()

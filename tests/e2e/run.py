@@ -31,17 +31,19 @@ def main() -> int:
     import compliance
     import confine
     import durability
+    import export
     import identity
     import leaf
     import otlp
     import policy
     import product_tests
     import real_client
+    import receiver
     import replay
     import sdk
 
     files = [
-        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, replay, policy,
+        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
         confine,
     ]
     tests = [test for file in files for test in file.tests()]

@@ -31,15 +31,15 @@ SENTRY_PLANTS = ["user", "tag", "context", "breadcrumb", "breadcrumb data", "tra
 STATSIG_PLANTS = ["user", "custom", "value", "metadata", "json"]
 
 
-def opentelemetry(language: str, protocol: str) -> None:
-    """All signals, compressed and not, over TLS and in cleartext."""
+def opentelemetry(language: str, protocol: str, receiver: bool = False) -> None:
+    """All signals, compressed and not, over TLS and in cleartext; by the proxy, or by its receiver and no proxy at all."""
     with Checks() as check:
         for gzip, scheme in product((False, True), ("https", "http")):
             port = 4317 if protocol == "grpc" else 4318
             places = {place for places in OTLP_PLANTS.values() for place in places}
             job = {"sdk": "opentelemetry", "protocol": protocol, "gzip": gzip, "endpoint": f"{scheme}://{COLLECTOR}:{port}"}
             way = f"{scheme}, {'gzip' if gzip else 'plain'}"
-            requests, flows, shown, plants = _send(check, way, language, job, places, f"{COLLECTOR}:{port}")
+            requests, flows, shown, plants = _send(check, way, language, job, places, f"{COLLECTOR}:{port}", receiver=receiver)
             check.equal(sorted(sdk_truth.signal(r) for r in requests), sorted(OTLP_PLANTS), f"{way}: signals at the origin")
             for request in requests:
                 about = f"{way}, {sdk_truth.signal(request)}"
@@ -76,19 +76,23 @@ def statsig(language: str) -> None:
 
 
 def _send(
-    check: Checks, way: str, language: str, job: dict, places: set[str], *intercepted: str
+    check: Checks, way: str, language: str, job: dict, places: set[str], *intercepted: str, receiver: bool = False
 ) -> tuple[list[Request], list[dict], dict[str, dict], dict[str, str]]:
     """Runs a sender behind a proxy; what the origin got, the log, each flow as shown, and what was planted."""
     plants = {place: f"{place.replace(' ', '.')}.{secrets.token_hex(4)}@example.com" for place in sorted(places)}
     flags = [flag for authority in intercepted for flag in ("--intercept", authority)]
+    if receiver:
+        flags = ["--otlp", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--otlp-endpoint", job["endpoint"]]
     with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Proxy(sandbox, origin, *flags) as proxy:
         host, port = proxy.address
         job = job | {"plants": plants, "proxy": {"url": proxy.url, "host": host, "port": port}, "modules": str(clients.sdks())}
+        if receiver:
+            job |= {"proxy": None, "endpoint": proxy.receivers["gRPC" if job["protocol"] == "grpc" else "HTTP"]}
         command = [str(clients.python()), str(HERE / "sdk_sender.py")] if language == "python" else [clients.tool("node"), str(HERE / "sdk_sender.mjs")]
         done = subprocess.run(
             command,
             cwd=sandbox.work,
-            env=sandbox.environment(**_environment(proxy)),
+            env=sandbox.environment(**({} if receiver else _environment(proxy))),
             input=json.dumps(job),
             capture_output=True,
             text=True,
@@ -183,6 +187,9 @@ def tests() -> list[tuple[str, object]]:
     listed: list[tuple[str, object]] = [("harness.sdk-oracle", notices_differences)]
     listed += [
         (f"sdk.otel-{language}-{protocol.replace('/', '-')}", lambda l=language, p=protocol: opentelemetry(l, p)) for language, protocol in kinds
+    ]
+    listed += [
+        (f"receiver.otel-{language}-{protocol.replace('/', '-')}", lambda l=language, p=protocol: opentelemetry(l, p, receiver=True)) for language, protocol in kinds
     ]
     for language, (name, test) in product(("python", "node"), (("sentry", sentry), ("statsig", statsig))):
         listed.append((f"sdk.{name}-{language}", lambda t=test, l=language: t(l)))

@@ -74,6 +74,7 @@ function exporters() {
 }
 
 async function agent(protocol) {
+  if (!job.proxy) return new (await import(`node:${protocol.slice(0, -1)}`)).Agent();
   const name = protocol === 'http:' ? 'HttpProxyAgent' : 'HttpsProxyAgent';
   const { [name]: Agent } = await import(`${job.modules}/${protocol === 'http:' ? 'http' : 'https'}-proxy-agent/dist/index.js`);
   return new Agent(job.proxy.url);

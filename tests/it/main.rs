@@ -5,10 +5,13 @@
 mod bombs;
 mod captures;
 mod check;
+mod export;
 mod layering;
+mod proxy_answers;
 mod proxy_basics;
 mod proxy_bytes;
 mod proxy_guards;
+mod proxy_receiver;
 mod proxy_streams;
 mod proxy_tls;
 mod scan;

@@ -1,6 +1,6 @@
 //! `run --confine`: starts the program in a namespace whose only way out is ours.
 
-use std::path::Path;
+use std::{ffi::OsString, net::SocketAddr, path::Path};
 
 use tokio::task::spawn_blocking;
 
@@ -18,13 +18,17 @@ use crate::{
 /// Starts the program. Nothing has run, and nothing runs, if that fails.
 pub(super) async fn start(
     command: &Run,
+    words: &[OsString],
     starting: Starting,
     engine: &mut Engine,
     folder: &Path,
     environment: &ChildEnvironment,
 ) -> Result<Running, Failure> {
     let handover = Handover::prepare(folder).map_err(|error| Failure(error.to_string()))?;
-    let words = handover.command(engine.address.port(), &command.confine_loopback, &command.program);
+    // What the program is told to export to listens on this machine's loopback, not on its own.
+    let receivers = engine.receivers.iter().map(SocketAddr::port);
+    let ports: Vec<u16> = command.confine_loopback.iter().copied().chain(receivers).collect();
+    let words = handover.command(engine.address.port(), &ports, words);
     let launcher = starting
         .start(&words, environment)
         .map_err(|error| Failure::new("--confine: starting the launcher", error))?;

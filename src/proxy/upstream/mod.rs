@@ -20,6 +20,7 @@ use crate::{
         error::UpstreamError,
         framing::LARGEST_HEAD_BYTES,
         io::Stream,
+        receiver::Identity,
     },
 };
 
@@ -59,10 +60,15 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &ProxyConfig, own: std::net::SocketAddr) -> Result<Self, rustls::Error> {
+    /// `own` is never dialled; `identity` is shown to servers that ask for one.
+    pub(crate) fn new(
+        config: &ProxyConfig,
+        own: std::net::SocketAddr,
+        identity: Option<&Identity>,
+    ) -> Result<Self, rustls::Error> {
         Ok(Self {
             dialer: Dialer::new(config, own),
-            connector: Connector::new(config)?,
+            connector: Connector::new(config, identity)?,
             pool: Arc::new(Pool::new(&config.limits)),
         })
     }

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     model::{Authority, Host},
-    proxy::{config::ProxyConfig, error::UpstreamError, io::Stream},
+    proxy::{config::ProxyConfig, error::UpstreamError, io::Stream, receiver::Identity},
 };
 
 /// What is spoken on a connection.
@@ -72,12 +72,17 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(config: &ProxyConfig) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(config: &ProxyConfig, identity: Option<&Identity>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut base = ClientConfig::builder_with_provider(provider)
+        let trusting = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(config.roots.clone())
-            .with_no_client_auth();
+            .with_root_certificates(config.roots.clone());
+        let mut base = match identity {
+            Some(identity) => {
+                trusting.with_client_auth_cert(identity.certificates.clone(), identity.key.clone_key())?
+            }
+            None => trusting.with_no_client_auth(),
+        };
         base.resumption = Resumption::in_memory_sessions(SESSIONS);
         // The clones share the verifier and the session store.
         let with = |names: &[&[u8]]| {

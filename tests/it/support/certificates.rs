@@ -30,11 +30,28 @@ impl TestCa {
         roots
     }
 
-    fn leaf(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub fn leaf(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         (leaf.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// A server that wants a certificate of this authority from its clients.
+    pub fn mutual_config(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let (certificate, key) = self.leaf(names);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(self.roots()),
+            Arc::clone(&provider),
+        );
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Arc::new(config)
     }
 
     pub fn server_config(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {

@@ -52,6 +52,11 @@ impl Origin {
         Self::start(Some(TlsAcceptor::from(ca.server_config(names, alpn)))).await
     }
 
+    /// TLS that wants a certificate of `ca` from its clients.
+    pub async fn mutual_tls(ca: &TestCa, names: &[&str]) -> Self {
+        Self::start(Some(TlsAcceptor::from(ca.mutual_config(names)))).await
+    }
+
     /// Cleartext HTTP/1, or HTTP/2 with prior knowledge.
     pub async fn plain() -> Self {
         Self::start(None).await
@@ -119,7 +124,12 @@ async fn serve_h1<S: AsyncRead + AsyncWrite + Unpin>(
             .strip_prefix("http://")
             .and_then(|rest| rest.find('/').map(|at| &rest[at..]))
             .unwrap_or(&path);
-        let path = path.split('?').next().unwrap_or("/").trim_start_matches("/telemetry");
+        let path = path
+            .split('?')
+            .next()
+            .unwrap_or("/")
+            .trim_start_matches("/telemetry")
+            .trim_start_matches("/settings");
         if path == "/early" {
             let _ = stream
                 .write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

@@ -28,18 +28,20 @@ impl Setup {
         let Self { ca, inspection, audit, config } = self;
         let services = Services { inspection: inspection.clone(), audit: audit.clone(), leaves: ca.clone() };
         let proxy = Proxy::bind(config, services).await.unwrap();
-        let address = proxy.local_addr();
+        let (address, receivers) = (proxy.local_addr(), proxy.receiver_addrs());
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(proxy.serve(async move {
             let _ = stopped.await;
         }));
-        TestProxy { address, ca, inspection, audit, stop: Some(stop), serving }
+        TestProxy { address, receivers, ca, inspection, audit, stop: Some(stop), serving }
     }
 }
 
 /// A running proxy.
 pub struct TestProxy {
     pub address: SocketAddr,
+    /// Where its receivers listen.
+    pub receivers: Vec<SocketAddr>,
     pub ca: Arc<TestCa>,
     pub inspection: Arc<FakeInspection>,
     pub audit: Arc<FakeAudit>,
