@@ -152,6 +152,12 @@ impl FieldIndex {
                     continue;
                 }
                 last = Some(index);
+                // Content is text: a number behind such a name counts something.
+                if matches!(field.kind(), FieldKind::Bool | FieldKind::Number)
+                    && rule.category.starts_with("content")
+                {
+                    continue;
+                }
                 let plain = match field.kind() {
                     FieldKind::EscapedString => document.plain(field.id()),
                     _ => None,

@@ -11,9 +11,9 @@ use std::{ops::Range, sync::Arc};
 use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 
 use crate::{
-    model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
+    model::{Confidence, DestinationId, Document, Field, FieldKind, NodeId, TextId},
     rules::{
-        Rule, RuleSet, finders,
+        Finder, Rule, RuleSet, finders,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate},
     },
@@ -341,6 +341,10 @@ impl Pass<'_> {
 
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
+        let digits_only = matches!(&rule.kind, Kind::Value(shape) if shape.finder == Some(Finder::DigitRun));
+        if digits_only && is_number(self.document, self.document.field_at(self.text, hit.start)) {
+            return None;
+        }
         let value = &self.bytes[hit.clone()];
         let before = &self.bytes[self.segment.start..hit.start];
         let confidence = judge_value(rule, value, before)?;
@@ -362,6 +366,20 @@ impl Pass<'_> {
             .any(|word| near.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())));
         Some(if named { context.adds } else { confidence })
     }
+}
+
+/// Whether a field is a number by its kind, or by OTLP's name for whole numbers, which JSON writes as strings.
+/// Numbers that people go by are written as text, because a leading zero counts.
+fn is_number(document: &Document, field: Field<'_>) -> bool {
+    const NAME: &[u8] = b"\"intValue\"";
+    /// The name, a colon and the quote, with a space between or two.
+    const NEAR: usize = NAME.len() + 4;
+    if matches!(field.kind(), FieldKind::Binary(_) | FieldKind::Number) {
+        return true;
+    }
+    let start = field.span().start;
+    let before = &document.text(field.text())[start.saturating_sub(NEAR)..start];
+    memchr::memmem::find(before, NAME).is_some()
 }
 
 /// Whether a rule holds for a field.

@@ -113,7 +113,7 @@ const POSITIVE: &[(Class, &str)] = &[
     ("secret.keyed", "gh auth login --with-token <<<gho_{b62:36}>>"),
     ("secret.azure", "AccountKey=<<{b64:86}==>>"),
     ("secret.azure", "<<{b62:52}JQQJ99BA{b62:8}AAAAAAAAAAAAAZDO{b62:4}>>"),
-    ("secret.google", "\"private_key\": \"<<-----BEGIN PRIVATE KEY-----\\nMII{b64:61}\\n{b64:64}\\n-----END PRIVATE KEY-----\\n>>\""),
+    ("secret.google", "\"private_key\": \"<<-----BEGIN PRIVATE KEY-----\\nMII{b64:61}\\n{b64:64}\\n-----END PRIVATE KEY----->>\\n\""),
     ("secret.aws-secret", "aws_access_key_id=x\naws_secret_access_key=<<{b64:40}>>\nregion=us-east-1"),
     ("secret.aws-key-id", "https://bucket.s3.amazonaws.com/k?X-Amz-Credential=<<AKIA{b32:16}>>%2F20261121%2Fus-east-1"),
     ("secret.aws-secret", "BEDROCK=<<ABSK{b64:128}>>"),

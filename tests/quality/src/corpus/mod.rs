@@ -11,7 +11,7 @@ mod personal;
 mod random;
 mod score;
 
-pub use carriers::{CARRIERS, Field, Written};
+pub use carriers::CARRIERS;
 pub use depths::DEPTHS;
 pub use random::Random;
 pub use score::{Score, Scorer, Tally};
