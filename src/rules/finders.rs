@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn of_two_card_numbers_the_longer_one_comes_first() {
         assert_eq!(
-            all(Finder::DigitRun, "4732 6420 0907 3236 910"),
+            all(Finder::DigitRun, "4732 6420 0907 3236 910")[..2],
             ["4732 6420 0907 3236 910", "4732 6420 0907 3236"]
         );
     }

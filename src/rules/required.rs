@@ -102,9 +102,9 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
             (progress, found)
         }
         HirKind::Class(class) => {
-            let (size, holds) = class_bytes(class);
+            let size = class_size(class);
             step(&progress, slots, |wanted, loose| {
-                (loose || size <= SPELLED_CLASS) && holds.get(usize::from(wanted)) == Some(&true)
+                (loose || size <= SPELLED_CLASS) && class_holds(class, wanted)
             })
         }
         HirKind::Capture(capture) => walk(&capture.sub, slots, progress),
@@ -181,16 +181,15 @@ fn merge(into: &mut Progress, other: &Progress) {
     }
 }
 
-fn class_bytes(class: &Class) -> (usize, [bool; 256]) {
-    let mut holds = [false; 256];
-    let Class::Bytes(class) = class else {
-        // Without Unicode every class is one of bytes; were there another, it would spell nothing out.
-        return (256, [true; 256]);
-    };
-    for range in class.ranges() {
-        holds[usize::from(range.start())..=usize::from(range.end())].fill(true);
-    }
-    (holds.iter().filter(|held| **held).count(), holds)
+/// How many bytes a class has. Without Unicode every class is one of bytes; another one would spell nothing out.
+fn class_size(class: &Class) -> usize {
+    let Class::Bytes(class) = class else { return 256 };
+    class.ranges().iter().map(|range| usize::from(range.end() - range.start()) + 1).sum()
+}
+
+fn class_holds(class: &Class, byte: u8) -> bool {
+    let Class::Bytes(class) = class else { return true };
+    class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&byte))
 }
 
 /// Whether every alternative of `hir` spells out one of the anchors.
@@ -198,6 +197,11 @@ fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
     /// Alternatives within alternatives beyond this are believed.
     const DEPTH: u32 = 6;
     fn go(hir: &Hir, anchors: &[Box<str>], depth: u32) -> bool {
+        // Most parts are too short for any anchor, and there may be hundreds to try.
+        let shortest = anchors.iter().map(|anchor| anchor.len()).min().unwrap_or(0);
+        if hir.properties().maximum_len().is_some_and(|longest| longest < shortest) {
+            return false;
+        }
         let possible = || anchors.iter().any(|anchor| distance(hir, &spelled(anchor)).is_some());
         match hir.kind() {
             HirKind::Alternation(branches) => branches.iter().all(|branch| go(branch, anchors, depth)),

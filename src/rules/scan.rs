@@ -6,7 +6,7 @@
 //! no byte is handed to one rule's regex more than a constant number of times, however many anchors stand around it.
 //! One-byte anchors are looked at only between neighbours that a match could have. [`Scratch::confirmed_bytes`] counts.
 
-use std::{ops::Range, sync::Arc};
+use std::{cmp::Reverse, ops::Range, sync::Arc};
 
 use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 
@@ -124,7 +124,9 @@ impl RuleSet {
         scratch.prepare(self);
         for (text, _) in document.texts() {
             let bytes = document.scannable(text);
-            Pass { set: self, destination, document, text, bytes, segment: 0..0, scratch }.run();
+            let last = bytes.len().saturating_sub(1);
+            let is_parted = document.segment(text, last).1 != (0..bytes.len());
+            Pass { set: self, destination, document, text, bytes, segment: 0..0, is_parted, scratch }.run();
         }
         if !scratch.found.is_empty() {
             drop_covered(document, scratch);
@@ -164,6 +166,8 @@ struct Pass<'a> {
     bytes: &'a [u8],
     /// The value that was looked at last. Values that were opened side by side must not run into each other.
     segment: Range<usize>,
+    /// Whether the text is of several values, or of one and what frames it.
+    is_parted: bool,
     scratch: &'a mut Scratch,
 }
 
@@ -197,6 +201,10 @@ impl Pass<'_> {
     fn segment_at(&mut self, at: usize) -> Range<usize> {
         if !self.segment.contains(&at) {
             (_, self.segment) = self.document.segment(self.text, at);
+            if self.is_parted && self.segment == (0..self.bytes.len()) {
+                // Before the first value, the document names the whole text. No value is there.
+                self.segment = 0..at + 1;
+            }
         }
         self.segment.clone()
     }
@@ -450,14 +458,10 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     if hits.iter().any(|hit| hit.text != TextId::BODY) {
         drop_superseded(set, document, hits);
     }
+    drop_parts(set, hits);
     let rank = |hit: &Hit| {
         let rule = &set.rules[hit.rule];
-        (
-            std::cmp::Reverse(rule.severity),
-            !matches!(rule.kind, Kind::Field),
-            std::cmp::Reverse(hit.confidence),
-            hit.rule,
-        )
+        (Reverse(rule.severity), !matches!(rule.kind, Kind::Field), Reverse(hit.confidence), hit.rule)
     };
     hits.sort_unstable_by(|a, b| {
         (a.text, a.range.start, a.range.end)
@@ -470,6 +474,32 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     });
     // Nearly sorted already: only rules at one place may have to change places.
     hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
+}
+
+/// Drops what finders of digits saw inside a longer value of another rule: groups of a token or an account number.
+fn drop_parts(set: &RuleSet, hits: &mut Vec<Hit>) {
+    let finder = |hit: &Hit| match &set.rules[hit.rule].kind {
+        Kind::Value(shape) => shape.finder,
+        Kind::Field | Kind::Known(_) => None,
+    };
+    let is_digits = |hit: &Hit| matches!(finder(hit), Some(Finder::DigitRun | Finder::PhoneGroups));
+    if !hits.iter().any(is_digits) {
+        return;
+    }
+    hits.sort_unstable_by_key(|hit| (hit.text, hit.range.start, Reverse(hit.range.end)));
+    // Of the values so far the one that reaches farthest, and of several the one that begins first.
+    let mut widest = (TextId::BODY, 0..0);
+    hits.retain(|hit| {
+        let (text, range) = &widest;
+        let reaches = *text == hit.text && range.end >= hit.range.end;
+        if reaches && range.len() > hit.range.len() && is_digits(hit) {
+            return false;
+        }
+        if !reaches && matches!(set.rules[hit.rule].kind, Kind::Value(_)) {
+            widest = (hit.text, hit.range.clone());
+        }
+        true
+    });
 }
 
 /// Of one value rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are

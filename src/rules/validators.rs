@@ -100,7 +100,7 @@ impl Check {
             Self::JwtHeader => jwt_header(value),
             Self::Luhn => luhn(value),
             Self::NotVersion => not_version(value, before),
-            Self::SecretLike => secret_like(value),
+            Self::SecretLike => secret_like(value) && !is_place_in_list(before),
         }
     }
 }
@@ -336,7 +336,7 @@ fn iban(value: &[u8]) -> bool {
     let compact = || value.iter().filter(|byte| **byte != b' ').map(u8::to_ascii_uppercase);
     // Names in code are lower case as well, and one in 97 has the right check digits.
     let lower = value.first().is_some_and(u8::is_ascii_lowercase);
-    if lower && digits(value).count() * 2 < compact().count() {
+    if lower && digits(value).count() * 4 < compact().count() {
         return false;
     }
     if iban_length(value) != Some(compact().count()) {
@@ -435,7 +435,8 @@ fn secret_like(value: &[u8]) -> bool {
     let has_letter = value.iter().any(u8::is_ascii_alphabetic);
     let has_digit = value.iter().any(u8::is_ascii_digit);
     let has_sign = value.iter().any(|byte| matches!(byte, b'!' | b'#' | b'^' | b'~' | b'+' | b'?' | b'@'));
-    let is_path = value.starts_with(b"/") && !value.ends_with(b"=")
+    let has_upper = value.iter().any(u8::is_ascii_uppercase);
+    let is_path = value.starts_with(b"/") && !(has_upper && has_digit && value.len() >= LONG)
         || value.starts_with(b"./")
         || value.starts_with(b"~/")
         || memchr::memmem::find(value, b"://").is_some()
@@ -447,6 +448,41 @@ fn secret_like(value: &[u8]) -> bool {
         && !is_name(value)
         && distinct(value) >= LEAST_DISTINCT
         && (value.len() < LONG || entropy(value) >= LONG_ENTROPY)
+}
+
+/// Whether what leads up to a value calls it a token of the sort that is no secret: a place in a list, a word of a parser.
+fn is_place_in_list(before: &[u8]) -> bool {
+    const SORTS: &[&[u8]] = &[
+        b"bos",
+        b"cancel",
+        b"cancellation",
+        b"continuation",
+        b"csrf",
+        b"cursor",
+        b"eos",
+        b"expected",
+        b"invalid",
+        b"next",
+        b"pad",
+        b"page",
+        b"per",
+        b"stop",
+        b"sync",
+        b"unexpected",
+        b"unk",
+        b"xsrf",
+    ];
+    /// As far before as the name can stand.
+    const NEAR: usize = 40;
+    let near = before[before.len().saturating_sub(NEAR)..].to_ascii_lowercase();
+    let Some(at) = memchr::memmem::rfind(&near, b"token") else { return false };
+    let name = near[..at].trim_ascii_end();
+    let name = name.strip_suffix(b"_").or_else(|| name.strip_suffix(b"-")).unwrap_or(name);
+    SORTS.iter().any(|sort| {
+        name.strip_suffix(*sort).is_some_and(|rest| !rest.last().is_some_and(u8::is_ascii_lowercase))
+            // `nextPageToken`, which is `nextpagetoken` here.
+            || name.ends_with(sort) && sort.len() > 3
+    })
 }
 
 /// Whether it is words and short numbers with signs between, as names of things are: `my-app-2`, `API_TOKEN_2`.
@@ -617,7 +653,6 @@ mod tests {
             "https://h/x1",
             "getToken",
             "a1a1a1a1",
-            "config.v2",
             "key2.pem",
             "********",
         ] {
@@ -626,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_ibans_are_mostly_digits() {
+    fn lower_case_ibans_have_digits_and_check() {
         assert!(passes("iban", "gb82 west 1234 5698 7654 32") && passes("iban", "de89370400440532013000"));
         assert!(!passes("iban", "de88370400440532013000"));
     }

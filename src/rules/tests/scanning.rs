@@ -74,7 +74,7 @@ fn a_value_behind_escapes_is_found_once_and_whole() {
     let nested = found(&set, &json::document("json", r#"{"m":"{\"to\":\"bob@example.com\"}"}"#));
 
     assert_eq!(email, ["contact.email @ json:m = bob@example.com"]);
-    assert_eq!(path, ["path.home-user @ json:m = jane"]);
+    assert_eq!(path, ["path.windows-user @ json:m = jane"]);
     assert_eq!(nested, ["contact.email @ json:m/!json/to = bob@example.com"]);
 }
 
@@ -287,4 +287,47 @@ fn a_match_does_not_run_from_one_opened_value_into_the_next() {
     let hits = set.scan(&document, &destination(), &mut Scratch::default());
 
     assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(6, 9)]);
+}
+
+#[test]
+fn what_stands_before_the_first_opened_value_does_not_join_those_behind_it() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, SpanMap, TextId};
+    let set = set_of(&value_rule("test.a", "anchors = [\"ab\"]\nregex = '(?P<hit>ab[0-9]+)'"));
+    let mut builder = DocumentBuilder::new("json", bytes::Bytes::from_static(b"[\"..\",\"..\"]"));
+    let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Array, 0..11);
+    let first = builder.push(root, Name::Index(0), FieldKind::String, 2..4);
+    let second = builder.push(root, Name::Index(1), FieldKind::String, 7..9);
+    let segments = vec![(4..8, first, SpanMap::Whole(2..4)), (9..12, second, SpanMap::Whole(7..9))];
+    builder.open_text(TextId::BODY, bytes::Bytes::from_static(b"ab9 ab122345"), segments, true);
+    let document = builder.finish();
+
+    let hits = set.scan(&document, &destination(), &mut Scratch::default());
+
+    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(4, 8)]);
+}
+
+#[test]
+fn digits_inside_a_token_or_an_account_number_are_no_card() {
+    let text = "xoxb-4111111111111111-401288888888188-aBcDeFgHiJkLmNoPqRsTuVwX and 4012888888881881";
+
+    let hits = shipped().scan_text(text.as_bytes(), &destination(), &mut Scratch::default());
+
+    let set = shipped();
+    let cards = hits.iter().filter(|hit| set.rules()[hit.rule].id.as_str() == "finance.card");
+    assert_eq!(cards.map(|hit| hit.range.start).collect::<Vec<_>>(), [text.len() - 16]);
+}
+
+#[test]
+fn whole_numbers_are_no_cards() {
+    let set = shipped();
+    let number = r#"{"a":4012888888881881,"b":{"intValue":"4012888888881881"},"c":"4012888888881881"}"#;
+
+    assert_eq!(found(&set, &json::document("json", number)), ["finance.card @ json:c = 4012888888881881"]);
+}
+
+#[test]
+fn a_number_is_no_content() {
+    let body = r#"{"prompt":812,"completion":3,"response":"it works"}"#;
+
+    assert_eq!(found(&shipped(), &json::document("json", body)), ["field.prompt @ json:response = it works"]);
 }
