@@ -343,13 +343,15 @@ fn url_userinfo(
         let limit = text.len().min(from + LONGEST);
         let end = (from..limit)
             .find(|at| {
-                matches!(text[*at], b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\' | b'@')
+                matches!(text[*at], b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\')
                     || text[*at].is_ascii_whitespace()
             })
             .unwrap_or(limit);
         done = end;
-        if text.get(end) == Some(&b'@') && memchr::memchr(b':', &text[from..end]).is_some() {
-            found(scheme..end + 1);
+        // A password may hold an `@` once its percent escapes were undone; a host does not.
+        let Some(at) = memchr::memrchr(b'@', &text[from..end]).map(|offset| from + offset) else { continue };
+        if memchr::memchr(b':', &text[from..at]).is_some() {
+            found(scheme..at + 1);
         }
     }
     done

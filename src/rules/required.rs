@@ -56,12 +56,43 @@ impl Neighbours {
         let any = || Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])));
         let hir = Hir::concat(vec![any(), hir.clone(), any()]);
         let mut neighbours = Self { before: [false; 256], after: [false; 256] };
+        let mut edges = [false; 256];
+        mark_edges(&hir, &mut edges);
+        let (mut before, mut after) = (false, false);
         for byte in 0..=255 {
-            let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
-            neighbours.before[usize::from(byte)] = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
-            neighbours.after[usize::from(byte)] = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
+            // Bytes that no class tells apart have the same answer.
+            if byte == 0 || edges[usize::from(byte)] {
+                let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
+                before = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
+                after = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
+            }
+            neighbours.before[usize::from(byte)] = before;
+            neighbours.after[usize::from(byte)] = after;
         }
         neighbours
+    }
+}
+
+/// Marks each byte that some part of `hir` tells from the byte before it.
+fn mark_edges(hir: &Hir, edges: &mut [bool; 256]) {
+    let mut mark = |first: u8, last: u8| {
+        edges[usize::from(first)] = true;
+        if let Some(behind) = edges.get_mut(usize::from(last) + 1) {
+            *behind = true;
+        }
+    };
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => literal.0.iter().for_each(|byte| mark(*byte, *byte)),
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().for_each(|range| mark(range.start(), range.end()));
+        }
+        HirKind::Class(Class::Unicode(_)) => edges.fill(true),
+        HirKind::Capture(capture) => mark_edges(&capture.sub, edges),
+        HirKind::Repetition(repetition) => mark_edges(&repetition.sub, edges),
+        HirKind::Alternation(parts) | HirKind::Concat(parts) => {
+            parts.iter().for_each(|part| mark_edges(part, edges));
+        }
     }
 }
 

@@ -124,9 +124,7 @@ impl RuleSet {
         scratch.prepare(self);
         for (text, _) in document.texts() {
             let bytes = document.scannable(text);
-            let last = bytes.len().saturating_sub(1);
-            let is_parted = document.segment(text, last).1 != (0..bytes.len());
-            Pass { set: self, destination, document, text, bytes, segment: 0..0, is_parted, scratch }.run();
+            Pass { set: self, destination, document, text, bytes, segment: 0..0, scratch }.run();
         }
         if !scratch.found.is_empty() {
             drop_covered(document, scratch);
@@ -166,8 +164,6 @@ struct Pass<'a> {
     bytes: &'a [u8],
     /// The value that was looked at last. Values that were opened side by side must not run into each other.
     segment: Range<usize>,
-    /// Whether the text is of several values, or of one and what frames it.
-    is_parted: bool,
     scratch: &'a mut Scratch,
 }
 
@@ -201,10 +197,6 @@ impl Pass<'_> {
     fn segment_at(&mut self, at: usize) -> Range<usize> {
         if !self.segment.contains(&at) {
             (_, self.segment) = self.document.segment(self.text, at);
-            if self.is_parted && self.segment == (0..self.bytes.len()) {
-                // Before the first value, the document names the whole text. No value is there.
-                self.segment = 0..at + 1;
-            }
         }
         self.segment.clone()
     }
@@ -282,6 +274,10 @@ impl Pass<'_> {
             };
             self.scratch.confirmed(rule_index, end - at);
             at = hit.end.max(at + 1);
+            // Zeros stand for what frames values in binary formats, and a regex that says what a value does not hold
+            // runs over them.
+            let hit = hit.start
+                ..memchr::memchr(0, &self.bytes[hit.clone()]).map_or(hit.end, |zero| hit.start + zero);
             if let Some(confidence) = self.judge(rule, hit.clone()) {
                 let region = &mut self.scratch.regions[rule_index];
                 region.resume = region.resume.max(hit.end);

@@ -426,6 +426,8 @@ fn secret_like(value: &[u8]) -> bool {
         b".php", b".py", b".rb", b".rs", b".sh", b".sql", b".toml", b".ts", b".tsx", b".txt", b".xml",
         b".yaml", b".yml",
     ];
+    /// Shorter ones are numbers of versions and the like.
+    const SHORTEST: usize = 6;
     /// Fewer different bytes are a pattern typed for the eye.
     const LEAST_DISTINCT: u16 = 5;
     /// From here on values are made by machines, and are as varied as such are.
@@ -441,7 +443,8 @@ fn secret_like(value: &[u8]) -> bool {
         || value.starts_with(b"~/")
         || memchr::memmem::find(value, b"://").is_some()
         || ENDINGS.iter().any(|ending| lower.ends_with(ending));
-    has_letter
+    value.len() >= SHORTEST
+        && has_letter
         && (has_digit || has_sign)
         && !is_path
         && !TERMS.contains(&&*lower)

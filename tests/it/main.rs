@@ -3,11 +3,16 @@
 #![allow(unreachable_pub, missing_docs, clippy::panic, clippy::unwrap_used)]
 
 mod bombs;
+// Made for tests/quality, which measures more of it than is looked at here.
+#[allow(dead_code)]
+#[path = "../quality/src/corpus/mod.rs"]
+mod corpus;
 mod layering;
 mod proxy_basics;
 mod proxy_bytes;
 mod proxy_guards;
 mod proxy_streams;
 mod proxy_tls;
+mod quality;
 mod scan;
 mod support;

@@ -290,20 +290,17 @@ fn a_match_does_not_run_from_one_opened_value_into_the_next() {
 }
 
 #[test]
-fn what_stands_before_the_first_opened_value_does_not_join_those_behind_it() {
-    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId, SpanMap, TextId};
-    let set = set_of(&value_rule("test.a", "anchors = [\"ab\"]\nregex = '(?P<hit>ab[0-9]+)'"));
-    let mut builder = DocumentBuilder::new("json", bytes::Bytes::from_static(b"[\"..\",\"..\"]"));
-    let root = builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Array, 0..11);
-    let first = builder.push(root, Name::Index(0), FieldKind::String, 2..4);
-    let second = builder.push(root, Name::Index(1), FieldKind::String, 7..9);
-    let segments = vec![(4..8, first, SpanMap::Whole(2..4)), (9..12, second, SpanMap::Whole(7..9))];
-    builder.open_text(TextId::BODY, bytes::Bytes::from_static(b"ab9 ab122345"), segments, true);
+fn a_value_ends_where_a_binary_format_frames_the_next_one() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId};
+    let body = b"\x0atoken=aB3dE6gH9kL2\x32\x0bother value";
+    let mut builder = DocumentBuilder::new("otlp", bytes::Bytes::from_static(body));
+    builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
+    builder.set_scannable(bytes::Bytes::from_static(b"\0token=aB3dE6gH9kL2\0\0other value"));
     let document = builder.finish();
 
-    let hits = set.scan(&document, &destination(), &mut Scratch::default());
+    let hits = shipped().scan(&document, &destination(), &mut Scratch::default());
 
-    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(4, 8)]);
+    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(7, 19)]);
 }
 
 #[test]

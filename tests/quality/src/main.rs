@@ -67,8 +67,13 @@ fn main() {
     }
     println!(
         "{} rules, seed {}, {} documents with values, {} hard negatives in {} documents ({:.1} MB), {:.1} s\n",
-        rules.rules().len(), options.seed, positives.len(), options.scale * 50, negatives.len(),
-        clean.bytes as f64 / 1e6, begin.elapsed().as_secs_f64()
+        rules.rules().len(),
+        options.seed,
+        positives.len(),
+        options.scale * 50,
+        negatives.len(),
+        clean.bytes as f64 / 1e6,
+        begin.elapsed().as_secs_f64()
     );
     table(&score);
     rows("depth", score.depths.iter());
@@ -88,10 +93,18 @@ fn main() {
         println!("  invented {} {}: {:?}", invention[0], invention[1], invention[2]);
     }
     if let Some(show) = &options.show {
-        for miss in score.misses.iter().filter(|miss| show == "all" || miss[0] == *show || miss[1] == *show).take(60) {
+        for miss in
+            score.misses.iter().filter(|miss| show == "all" || miss[0] == *show || miss[1] == *show).take(60)
+        {
             println!("missed {} {} {}: {:?}", miss[0], miss[1], miss[2], miss[3]);
         }
-        for invention in score.inventions.iter().chain(&clean.inventions).filter(|it| show == "all" || it[0] == *show).take(60) {
+        for invention in score
+            .inventions
+            .iter()
+            .chain(&clean.inventions)
+            .filter(|it| show == "all" || it[0] == *show)
+            .take(60)
+        {
             println!("invented {} {}: {:?}", invention[0], invention[1], invention[2]);
         }
     }
@@ -118,7 +131,8 @@ fn table(score: &Score) {
 fn line(class: &str, tally: &Tally) {
     let hits = tally.found + tally.false_positives;
     let (recall, precision) = (ratio(tally.found, tally.planted), ratio(tally.found, hits));
-    let f2 = if recall + precision == 0.0 { 0.0 } else { 5.0 * precision * recall / (4.0 * precision + recall) };
+    let f2 =
+        if recall + precision == 0.0 { 0.0 } else { 5.0 * precision * recall / (4.0 * precision + recall) };
     println!(
         "| {class:26} | {:>7} | {:>22} | {:>22} | {:>6.4} | {:>6.3}% |",
         tally.planted,

@@ -51,7 +51,8 @@ impl Written {
 }
 
 /// Names of fields that say nothing of what they hold.
-const NEUTRAL: &[&str] = &["note", "detail", "label", "reason", "context", "argument", "custom_field", "info"];
+const NEUTRAL: &[&str] =
+    &["note", "detail", "label", "reason", "context", "argument", "custom_field", "info"];
 
 /// A request that holds `planted`, next to what such requests say anyway.
 pub fn document(random: &mut Random, carrier: Carrier, depth: Depth, planted: &Planted) -> Document {
@@ -99,7 +100,27 @@ fn identity(random: &mut Random, carrier: Carrier) -> (Vec<Field>, Vec<Label>) {
             ("account", &["user.account_uuid", "user.account_id"]),
             ("host", &["host.name"]),
             ("username", &["process.owner", "user.name", "member"]),
-            ("content", &["prompt", "response", "user_prompt", "tool_input", "tool_parameters", "full_command", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "response.model_output", "new_context", "prompt_text", "response_text", "tool_output", "tool.output", "system_prompt"]),
+            (
+                "content",
+                &[
+                    "prompt",
+                    "response",
+                    "user_prompt",
+                    "tool_input",
+                    "tool_parameters",
+                    "full_command",
+                    "gen_ai.input.messages",
+                    "gen_ai.output.messages",
+                    "gen_ai.system_instructions",
+                    "response.model_output",
+                    "new_context",
+                    "prompt_text",
+                    "response_text",
+                    "tool_output",
+                    "tool.output",
+                    "system_prompt",
+                ],
+            ),
             ("environment", &["os.version", "terminal.type", "os.type", "host.arch"]),
         ],
         _ => &[
@@ -110,7 +131,26 @@ fn identity(random: &mut Random, carrier: Carrier) -> (Vec<Field>, Vec<Label>) {
             ("account", &["account_uuid", "accountUUID", "account_id"]),
             ("host", &["hostname", "host_name", "server_name"]),
             ("username", &["username", "user_name", "display_name"]),
-            ("content", &["prompt", "user_prompt", "tool_input", "tool_output", "file_content", "diff", "transcript", "bash_command", "old_string", "new_string", "stdout", "stderr", "prompt_text", "assistant_message", "system_prompt"]),
+            (
+                "content",
+                &[
+                    "prompt",
+                    "user_prompt",
+                    "tool_input",
+                    "tool_output",
+                    "file_content",
+                    "diff",
+                    "transcript",
+                    "bash_command",
+                    "old_string",
+                    "new_string",
+                    "stdout",
+                    "stderr",
+                    "prompt_text",
+                    "assistant_message",
+                    "system_prompt",
+                ],
+            ),
             ("environment", &["terminal", "node_version", "package_managers", "linux_kernel"]),
         ],
     };
@@ -136,24 +176,44 @@ fn identity(random: &mut Random, carrier: Carrier) -> (Vec<Field>, Vec<Label>) {
 
 fn write(random: &mut Random, carrier: Carrier, fields: Vec<Field>, labels: Vec<Label>) -> Document {
     let (name, destination, path, content_type, body) = match carrier {
-        Carrier::Datadog => ("datadog", "datadog", "/api/v2/logs", "application/json", datadog(random, &fields)),
-        Carrier::Events => {
-            ("events", "first-party-events", "/api/event_logging/v2/batch", "application/json", events(random, &fields, false))
+        Carrier::Datadog => {
+            ("datadog", "datadog", "/api/v2/logs", "application/json", datadog(random, &fields))
         }
-        Carrier::EventsMetadata => {
-            ("events-metadata", "first-party-events", "/api/event_logging/v2/batch", "application/json", events(random, &fields, true))
-        }
-        Carrier::Feedback => {
-            ("feedback", "feedback", "/api/claude_cli_feedback", "application/json", feedback(random, &fields))
-        }
+        Carrier::Events => (
+            "events",
+            "first-party-events",
+            "/api/event_logging/v2/batch",
+            "application/json",
+            events(random, &fields, false),
+        ),
+        Carrier::EventsMetadata => (
+            "events-metadata",
+            "first-party-events",
+            "/api/event_logging/v2/batch",
+            "application/json",
+            events(random, &fields, true),
+        ),
+        Carrier::Feedback => (
+            "feedback",
+            "feedback",
+            "/api/claude_cli_feedback",
+            "application/json",
+            feedback(random, &fields),
+        ),
         Carrier::OtlpBytes => {
             ("otlp-protobuf", "otlp", "/v1/logs", "application/x-protobuf", otlp_bytes(random, &fields))
         }
-        Carrier::OtlpJson => ("otlp-json", "otlp", "/v1/logs", "application/json", otlp_json(random, &fields)),
-        Carrier::Query => ("query", "query", "/", "", query(random, &fields)),
-        Carrier::Sentry => {
-            ("sentry", "sentry", "/api/4507/envelope/", "application/x-sentry-envelope", sentry(random, &fields))
+        Carrier::OtlpJson => {
+            ("otlp-json", "otlp", "/v1/logs", "application/json", otlp_json(random, &fields))
         }
+        Carrier::Query => ("query", "query", "/", "", query(random, &fields)),
+        Carrier::Sentry => (
+            "sentry",
+            "sentry",
+            "/api/4507/envelope/",
+            "application/x-sentry-envelope",
+            sentry(random, &fields),
+        ),
         Carrier::Statsig => ("statsig", "statsig", "/v1/rgstr", "application/json", statsig(random, &fields)),
     };
     Document { carrier: name, destination, path, content_type, body, labels }
@@ -169,7 +229,10 @@ fn members(fields: &[Field]) -> String {
 fn events(random: &mut Random, fields: &[Field], in_metadata: bool) -> Vec<u8> {
     let time = time(random);
     let (outer, metadata) = if in_metadata {
-        (String::new(), format!("{{\"model\":\"claude-x\",\"messageCount\":{}{}}}", random.below(100), members(fields)))
+        (
+            String::new(),
+            format!("{{\"model\":\"claude-x\",\"messageCount\":{}{}}}", random.below(100), members(fields)),
+        )
     } else {
         (members(fields), format!("{{\"model\":\"claude-x\",\"messageCount\":{}}}", random.below(100)))
     };
@@ -181,7 +244,8 @@ fn events(random: &mut Random, fields: &[Field], in_metadata: bool) -> Vec<u8> {
 
 fn otlp_json(random: &mut Random, fields: &[Field]) -> Vec<u8> {
     let attributes = fields.iter().fold(String::new(), |mut out, field| {
-        let _ = write!(out, r#"{{"key":"{}","value":{{"stringValue":{}}}}},"#, field.name, field.written.json);
+        let _ =
+            write!(out, r#"{{"key":"{}","value":{{"stringValue":{}}}}},"#, field.name, field.written.json);
         out
     });
     let nanos = 1_795_242_141_273_000_000_u64 + random.next() % 1_000_000_000_000;
@@ -198,8 +262,12 @@ fn sentry(random: &mut Random, fields: &[Field]) -> Vec<u8> {
         r#"{{"event_id":"{id}","level":"error","platform":"node","release":"2.1.329","exception":{{"values":[{{"type":"Error","mechanism":{{"handled":true}}}}]}},"extra":{{"count":{}{extra}}}}}"#,
         random.below(9),
     );
-    format!("{{\"event_id\":\"{id}\",\"sent_at\":\"{}\"}}\n{{\"type\":\"event\",\"length\":{}}}\n{event}\n", time(random), event.len())
-        .into_bytes()
+    format!(
+        "{{\"event_id\":\"{id}\",\"sent_at\":\"{}\"}}\n{{\"type\":\"event\",\"length\":{}}}\n{event}\n",
+        time(random),
+        event.len()
+    )
+    .into_bytes()
 }
 
 fn datadog(random: &mut Random, fields: &[Field]) -> Vec<u8> {
@@ -222,7 +290,11 @@ fn feedback(random: &mut Random, fields: &[Field]) -> Vec<u8> {
         let _ = write!(out, r#"{{"type":"user","uuid":"{}","message":{{"role":"user","content":[{{"type":"text","text":{}}}]}}}},"#, random.uuid(), field.written.json);
         out
     });
-    let content = format!(r#"{{"version":"2.1.329","message_count":{},"transcript":[{}{{"type":"end"}}]}}"#, fields.len(), texts);
+    let content = format!(
+        r#"{{"version":"2.1.329","message_count":{},"transcript":[{}{{"type":"end"}}]}}"#,
+        fields.len(),
+        texts
+    );
     format!(r#"{{"content":{}}}"#, quote(&content)).into_bytes()
 }
 
@@ -251,10 +323,18 @@ fn otlp_bytes(random: &mut Random, fields: &[Field]) -> Vec<u8> {
     message(&mut record, 6, &attribute("nanos", &number));
     message(&mut record, 9, &(0..16).map(|_| random.next() as u8).collect::<Vec<_>>());
     let mut scope = Vec::new();
-    message(&mut scope, 1, &{ let mut name = Vec::new(); message(&mut name, 1, b"com.anthropic.claude_code.events"); name });
+    message(&mut scope, 1, &{
+        let mut name = Vec::new();
+        message(&mut name, 1, b"com.anthropic.claude_code.events");
+        name
+    });
     message(&mut scope, 2, &record);
     let mut resource = Vec::new();
-    message(&mut resource, 1, &{ let mut one = Vec::new(); message(&mut one, 1, &attribute("service.name", &string("claude-code"))); one });
+    message(&mut resource, 1, &{
+        let mut one = Vec::new();
+        message(&mut one, 1, &attribute("service.name", &string("claude-code")));
+        one
+    });
     message(&mut resource, 2, &scope);
     let mut out = Vec::new();
     message(&mut out, 1, &resource);

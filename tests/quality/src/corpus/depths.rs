@@ -60,7 +60,12 @@ impl Depth {
             Self::Prose => in_prose(random, text),
             Self::Nested => {
                 let prose = in_prose(random, text);
-                format!(r#"{{"kind":"{}","{key}":{},"n":{}}}"#, random.word(), quote(&prose), random.below(99))
+                format!(
+                    r#"{{"kind":"{}","{key}":{},"n":{}}}"#,
+                    random.word(),
+                    quote(&prose),
+                    random.below(99)
+                )
             }
             Self::NestedTwice => {
                 let inner = format!(r#"{{"{key}":{}}}"#, quote(text));
@@ -138,7 +143,9 @@ pub fn quote_hard(random: &mut Random, text: &str) -> String {
 pub fn percent(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         })
         .collect()
@@ -152,7 +159,8 @@ pub fn base64(bytes: &[u8], for_urls: bool) -> String {
     };
     let mut out = String::new();
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
             match place <= group.len() {
                 true => out.push(char::from(digits[(bits >> (18 - 6 * place) & 63) as usize])),

@@ -113,9 +113,15 @@ const POSITIVE: &[(Class, &str)] = &[
     ("secret.keyed", "gh auth login --with-token <<<gho_{b62:36}>>"),
     ("secret.azure", "AccountKey=<<{b64:86}==>>"),
     ("secret.azure", "<<{b62:52}JQQJ99BA{b62:8}AAAAAAAAAAAAAZDO{b62:4}>>"),
-    ("secret.google", "\"private_key\": \"<<-----BEGIN PRIVATE KEY-----\\nMII{b64:61}\\n{b64:64}\\n-----END PRIVATE KEY----->>\\n\""),
+    (
+        "secret.google",
+        "\"private_key\": \"<<-----BEGIN PRIVATE KEY-----\\nMII{b64:61}\\n{b64:64}\\n-----END PRIVATE KEY----->>\\n\"",
+    ),
     ("secret.aws-secret", "aws_access_key_id=x\naws_secret_access_key=<<{b64:40}>>\nregion=us-east-1"),
-    ("secret.aws-key-id", "https://bucket.s3.amazonaws.com/k?X-Amz-Credential=<<AKIA{b32:16}>>%2F20261121%2Fus-east-1"),
+    (
+        "secret.aws-key-id",
+        "https://bucket.s3.amazonaws.com/k?X-Amz-Credential=<<AKIA{b32:16}>>%2F20261121%2Fus-east-1",
+    ),
     ("secret.aws-secret", "BEDROCK=<<ABSK{b64:128}>>"),
     ("secret.github", "git remote add o https://x-access-token:<<ghs_{b62:36}>>@github.com/o/r"),
     ("secret.gitlab", "CI_JOB_TOKEN=<<glcbt-64_{b64u:20}>>"),
@@ -127,8 +133,14 @@ const POSITIVE: &[(Class, &str)] = &[
     ("secret.url-password", "sqlserver://sa:<<{pw:12}>>@db:1433;database=x"),
     ("secret.url-password", "https://u:<<p%40ss{b62:8}>>@example.test/"),
     ("secret.url-password", "ldap://cn=admin:<<{pw:12}>>@ldap.example.test"),
-    ("secret.private-key", "<<-----BEGIN DSA PRIVATE KEY-----\r\n{b64:64}\r\n{b64:64}\r\n-----END DSA PRIVATE KEY----->>"),
-    ("secret.private-key", "<<PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: k\nPublic-Lines: 2\n{b64:64}\n{b64:16}\nPrivate-Lines: 1\n{b64:48}>>\nPrivate-MAC: {hex:64}"),
+    (
+        "secret.private-key",
+        "<<-----BEGIN DSA PRIVATE KEY-----\r\n{b64:64}\r\n{b64:64}\r\n-----END DSA PRIVATE KEY----->>",
+    ),
+    (
+        "secret.private-key",
+        "<<PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: k\nPublic-Lines: 2\n{b64:64}\n{b64:16}\nPrivate-Lines: 1\n{b64:48}>>\nPrivate-MAC: {hex:64}",
+    ),
     ("secret.observe", "<<https://{hex:32}@sentry.example.test/42>>"),
 ];
 

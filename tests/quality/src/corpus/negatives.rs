@@ -12,7 +12,14 @@ pub const MAKERS: &[Make] = &[
     |r| format!("{}.{}", r.below(1000), r.digits(16)),
     |r| (0..r.range(3, 9)).map(|_| format!("0.{}", r.digits(17))).collect::<Vec<_>>().join(","),
     |r| format!("{{\"rss\":{},\"heapTotal\":{},\"external\":{}}}", r.digits(9), r.digits(9), r.digits(7)),
-    |r| format!("input_tokens={} output_tokens={} cache_read_input_tokens={}", r.digits(5), r.digits(4), r.digits(6)),
+    |r| {
+        format!(
+            "input_tokens={} output_tokens={} cache_read_input_tokens={}",
+            r.digits(5),
+            r.digits(4),
+            r.digits(6)
+        )
+    },
     |r| format!("prompt_length: {}, max_output_tokens: {}", r.digits(4), r.digits(5)),
     |r| format!("cost_usd {}.{}", r.below(9), r.digits(16)),
     |r| format!("order {} of {}", r.digits(10), r.digits(12)),
@@ -45,12 +52,33 @@ pub const MAKERS: &[Make] = &[
     // Versions.
     |r| format!("{}.{}.{}", r.below(30), r.below(60), r.below(400)),
     |r| format!("version {}.{}.{}.{}", r.below(30), r.below(60), r.below(200), r.below(200)),
-    |r| format!("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36", r.range(90, 140)),
+    |r| {
+        format!(
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
+            r.range(90, 140)
+        )
+    },
     |r| format!("v{}.{}.{}-rc.{}+build.{}", r.below(9), r.below(9), r.below(9), r.below(9), r.below(999)),
     |r| format!("@types/node@20.{}.{}", r.below(20), r.below(20)),
-    |r| format!("npm i react@^18.{}.0 lodash@~4.17.{} @babel/core@7.{}.1", r.below(9), r.below(30), r.below(30)),
+    |r| {
+        format!(
+            "npm i react@^18.{}.0 lodash@~4.17.{} @babel/core@7.{}.1",
+            r.below(9),
+            r.below(30),
+            r.below(30)
+        )
+    },
     |r| format!("pnpm-lock: /@scope/{}@{}.{}.{}(react@18.2.0)", r.word(), r.below(9), r.below(9), r.below(9)),
-    |r| format!("\"{}\": \"{}.{}.{}.{}\"", "fileVersion", r.range(10, 30), r.range(10, 60), r.below(200), r.below(200)),
+    |r| {
+        format!(
+            "\"{}\": \"{}.{}.{}.{}\"",
+            "fileVersion",
+            r.range(10, 30),
+            r.range(10, 60),
+            r.below(200),
+            r.below(200)
+        )
+    },
     |r| format!("6.18.{}-generic #{}~22.04.1-Ubuntu SMP", r.below(99), r.below(99)),
     |r| format!("node v24.{}.{} npm 11.{}.0", r.below(9), r.below(9), r.below(9)),
     |r| format!("claude-opus-4-5-2025110{}", r.below(9)),
@@ -78,17 +106,40 @@ pub const MAKERS: &[Make] = &[
     |r| format!("std::collections::{}::new()", r.word()),
     |r| format!("a::b face::add::{}", r.word()),
     |r| format!("{:02}:{:02}:{:02}", r.below(24), r.below(60), r.below(60)),
-    |r| format!("2026-{:02}-{:02}T{:02}:{:02}:{:02}.{}Z", r.range(1, 12), r.range(1, 28), r.below(24), r.below(60), r.below(60), r.digits(3)),
+    |r| {
+        format!(
+            "2026-{:02}-{:02}T{:02}:{:02}:{:02}.{}Z",
+            r.range(1, 12),
+            r.range(1, 28),
+            r.below(24),
+            r.below(60),
+            r.below(60),
+            r.digits(3)
+        )
+    },
     |r| format!("2026-11-21T06:22:09.{}+0{}:00", r.digits(6), r.below(9)),
     |r| format!("00:{}:{}:{}:{}:{}", r.hex(2), r.hex(2), r.hex(2), r.hex(2), r.hex(2)),
-    |r| format!("SHA256 Fingerprint={}", (0..32).map(|_| r.hex(2).to_uppercase()).collect::<Vec<_>>().join(":")),
+    |r| {
+        format!(
+            "SHA256 Fingerprint={}",
+            (0..32).map(|_| r.hex(2).to_uppercase()).collect::<Vec<_>>().join(":")
+        )
+    },
     |r| format!("listening on 127.0.0.1:{}", r.range(1024, 65_000)),
     |r| format!("http://localhost:{}/{}", r.range(1024, 65_000), r.word()),
     |r| format!("[::1]:{} 0.0.0.0:{}", r.range(1024, 65_000), r.range(1024, 65_000)),
     |r| format!("example host 192.0.2.{} or 203.0.113.{}", r.below(255), r.below(255)),
     |r| format!("mask 255.255.255.{} oid 1.3.6.1.{}", r.below(255), r.below(9)),
     |r| format!("src/main.rs:{}:{}", r.below(900), r.below(80)),
-    |r| format!("    at {} (node:internal/modules/cjs/loader:{}:{})\n    at async Promise.all (index {})", r.word(), r.digits(4), r.below(60), r.below(9)),
+    |r| {
+        format!(
+            "    at {} (node:internal/modules/cjs/loader:{}:{})\n    at async Promise.all (index {})",
+            r.word(),
+            r.digits(4),
+            r.below(60),
+            r.below(9)
+        )
+    },
     |r| format!("  File \"/usr/lib/python3.12/{}.py\", line {}, in {}", r.word(), r.below(900), r.word()),
     |r| format!("pseudo a:hover::before {{ content: '{}' }}", r.word()),
     |r| format!("{}::{}::{}", r.hex(4), r.word(), r.below(9)),
@@ -121,8 +172,20 @@ pub const MAKERS: &[Make] = &[
     |_| "/home/runner/work/repo /Users/Shared/x /home/node/app".to_owned(),
     |_| "GET /homepage/users /api/users/123 /home/ ~/".to_owned(),
     // Code.
-    |r| format!("function t(e,n){{return e&&n?{}:void 0}}var r=/[a-z]+@/,o={{a:1,b:{}}};", r.below(99), r.hex(4)),
-    |r| format!("!function(e){{var t={{}};function n(r){{if(t[r])return t[r].exports}}}}([{}]);//# sourceMappingURL={}.js.map", r.digits(3), r.hex(20)),
+    |r| {
+        format!(
+            "function t(e,n){{return e&&n?{}:void 0}}var r=/[a-z]+@/,o={{a:1,b:{}}};",
+            r.below(99),
+            r.hex(4)
+        )
+    },
+    |r| {
+        format!(
+            "!function(e){{var t={{}};function n(r){{if(t[r])return t[r].exports}}}}([{}]);//# sourceMappingURL={}.js.map",
+            r.digits(3),
+            r.hex(20)
+        )
+    },
     |r| format!("const {} = (a, b) => a * b + {};", r.word(), r.below(99)),
     |r| format!("+        let {} = {}?;\n-        let {} = None;", r.word(), r.word(), r.word()),
     |r| format!("def {}(self, {}: int = {}) -> str:", r.word(), r.word(), r.below(99)),
@@ -130,17 +193,42 @@ pub const MAKERS: &[Make] = &[
     |r| format!("tengu_{}_{}_success duration_ms={}", r.word(), r.word(), r.digits(5)),
     |r| format!("claude_code.{}.{}", r.word(), r.word()),
     |r| format!("author=builtin author_count={} authored: true authority", r.below(9)),
-    |r| format!("#{} rgb({}, {}, {}) 1.5e-{}", r.hex(6), r.below(255), r.below(255), r.below(255), r.below(9)),
-    |r| format!("M{}.{} {}.{}L{} {}z", r.below(99), r.digits(3), r.below(99), r.digits(3), r.below(99), r.below(99)),
+    |r| {
+        format!("#{} rgb({}, {}, {}) 1.5e-{}", r.hex(6), r.below(255), r.below(255), r.below(255), r.below(9))
+    },
+    |r| {
+        format!(
+            "M{}.{} {}.{}L{} {}z",
+            r.below(99),
+            r.digits(3),
+            r.below(99),
+            r.digits(3),
+            r.below(99),
+            r.below(99)
+        )
+    },
     |r| format!("{}-{}-{}-{}", r.word(), r.word(), r.word(), r.below(99)),
     |r| format!("{}_{}_{}_{}_{}", r.word(), r.word(), r.word(), r.word(), r.word()),
-    |r| format!("x86_64-unknown-linux-gnu rustc 1.{}.0 ({} 2026-01-{:02})", r.range(70, 99), r.hex(9), r.range(1, 28)),
+    |r| {
+        format!(
+            "x86_64-unknown-linux-gnu rustc 1.{}.0 ({} 2026-01-{:02})",
+            r.range(70, 99),
+            r.hex(9),
+            r.range(1, 28)
+        )
+    },
     |r| format!("ISBN 978-{}-{}-{}-{}", r.below(9), r.digits(3), r.digits(5), r.below(9)),
     |r| format!("issue #{} PR {}/{} CVE-2026-{}", r.digits(4), r.below(9), r.digits(3), r.digits(5)),
     |r| format!("room {} ext {} zip {}-{}", r.digits(3), r.digits(4), r.digits(5), r.digits(4)),
     |r| format!("arn:aws:lambda:us-east-1:{}:function:{}", r.digits(12), r.word()),
     |r| format!("s3://{}-{}/{}/part-{}.parquet", r.word(), r.word(), r.word(), r.digits(5)),
-    |r| format!("betas oauth-2025-04-20,interleaved-thinking-2025-05-14,{}-2026-01-0{}", r.word(), r.range(1, 9)),
+    |r| {
+        format!(
+            "betas oauth-2025-04-20,interleaved-thinking-2025-05-14,{}-2026-01-0{}",
+            r.word(),
+            r.range(1, 9)
+        )
+    },
     |r| format!("{}%", r.below(100)),
     |r| r.words(30),
 ];

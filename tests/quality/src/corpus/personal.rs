@@ -15,12 +15,14 @@ pub const MAKERS: &[(Class, Make)] = &[
 ];
 
 const FIRST: &[&str] = &[
-    "ann", "bob", "carol", "dmitri", "elif", "farid", "grace", "hiro", "ines", "jurgen", "kofi", "lena", "mateo",
-    "nadia", "olu", "priya", "quentin", "rosa", "sven", "tomas", "uma", "vera", "wei", "xenia", "yusuf", "zoe",
+    "ann", "bob", "carol", "dmitri", "elif", "farid", "grace", "hiro", "ines", "jurgen", "kofi", "lena",
+    "mateo", "nadia", "olu", "priya", "quentin", "rosa", "sven", "tomas", "uma", "vera", "wei", "xenia",
+    "yusuf", "zoe",
 ];
 const LAST: &[&str] = &[
-    "abbott", "bauer", "castro", "dubois", "eriksson", "fischer", "garcia", "haddad", "ivanova", "jansen", "kim",
-    "larsen", "moreau", "nakamura", "okafor", "petrov", "quinn", "rossi", "silva", "tanaka", "ueda", "virtanen",
+    "abbott", "bauer", "castro", "dubois", "eriksson", "fischer", "garcia", "haddad", "ivanova", "jansen",
+    "kim", "larsen", "moreau", "nakamura", "okafor", "petrov", "quinn", "rossi", "silva", "tanaka", "ueda",
+    "virtanen",
 ];
 
 fn email(random: &mut Random) -> Planted {
@@ -80,18 +82,40 @@ fn phone(random: &mut Random) -> Planted {
         6 => format!("+44 20 {} {}", random.digits(4), random.digits(4)),
         7 => format!("+44 (0)20 {} {}", random.digits(4), random.digits(4)),
         8 => format!("+49 {} {}", random.range(151, 179), random.digits(8)),
-        9 => format!("+33 {} {} {} {} {}", random.range(1, 9), random.digits(2), random.digits(2), random.digits(2), random.digits(2)),
+        9 => format!(
+            "+33 {} {} {} {} {}",
+            random.range(1, 9),
+            random.digits(2),
+            random.digits(2),
+            random.digits(2),
+            random.digits(2)
+        ),
         10 => format!("+91 {}{} {}", random.range(6, 9), random.digits(4), random.digits(5)),
         11 => format!("+81-3-{}-{}", random.digits(4), random.digits(4)),
         12 => format!("1-{area}-{exchange}-{line}"),
         13 => format!("+55 11 9{}-{}", random.digits(4), random.digits(4)),
         14 => {
             let value = format!("020 {} {}", random.digits(4), random.digits(4));
-            return Planted { class: "phone", text: format!("{}: {value}", random.pick(&["phone", "Tel", "Mobile", "telephone", "Fax"])), value };
+            return Planted {
+                class: "phone",
+                text: format!("{}: {value}", random.pick(&["phone", "Tel", "Mobile", "telephone", "Fax"])),
+                value,
+            };
         }
         _ => {
-            let value = format!("0{} {} {} {} {}", random.range(1, 9), random.digits(2), random.digits(2), random.digits(2), random.digits(2));
-            return Planted { class: "phone", text: format!("{} {value}", random.pick(&["phone number", "tel.", "call me at", "mobile:"])), value };
+            let value = format!(
+                "0{} {} {} {} {}",
+                random.range(1, 9),
+                random.digits(2),
+                random.digits(2),
+                random.digits(2),
+                random.digits(2)
+            );
+            return Planted {
+                class: "phone",
+                text: format!("{} {value}", random.pick(&["phone number", "tel.", "call me at", "mobile:"])),
+                value,
+            };
         }
     };
     let text = match random.below(5) {
@@ -107,7 +131,13 @@ fn ipv4(random: &mut Random) -> Planted {
         0 => format!("10.{}.{}.{}", random.range(10, 255), random.below(256), random.range(1, 254)),
         1 => format!("192.168.{}.{}", random.below(256), random.range(1, 254)),
         2 => format!("172.{}.{}.{}", random.range(16, 31), random.below(256), random.range(1, 254)),
-        _ => format!("{}.{}.{}.{}", random.pick(&["34", "52", "81", "95", "104", "142", "185", "212"]), random.range(10, 255), random.below(256), random.range(1, 254)),
+        _ => format!(
+            "{}.{}.{}.{}",
+            random.pick(&["34", "52", "81", "95", "104", "142", "185", "212"]),
+            random.range(10, 255),
+            random.below(256),
+            random.range(1, 254)
+        ),
     };
     let text = match random.below(7) {
         0 => format!("{value}:{}", random.range(1024, 65_000)),
@@ -121,15 +151,27 @@ fn ipv4(random: &mut Random) -> Planted {
 }
 
 fn ipv6(random: &mut Random) -> Planted {
-    let group = |random: &mut Random| { let length = random.range(1, 4); let text = random.hex(length); let trimmed = text.trim_start_matches('0').to_owned(); if trimmed.is_empty() { "1".to_owned() } else { trimmed } };
-    let groups = |random: &mut Random, count: usize| (0..count).map(|_| group(random)).collect::<Vec<_>>().join(":");
+    let group = |random: &mut Random| {
+        let length = random.range(1, 4);
+        let text = random.hex(length);
+        let trimmed = text.trim_start_matches('0').to_owned();
+        if trimmed.is_empty() { "1".to_owned() } else { trimmed }
+    };
+    let groups =
+        |random: &mut Random, count: usize| (0..count).map(|_| group(random)).collect::<Vec<_>>().join(":");
     let head = random.pick(&["2001:db8", "2a02:8109", "2600:1f18", "2a01:4f8", "2607:f8b0"]);
     let value = match random.below(7) {
         0 => format!("{head}:{}", groups(random, 6)),
         1 => format!("{head}::{}", groups(random, 3)),
         2 => format!("fe80::{}", groups(random, 4)),
         3 => format!("fd{}:{}::{}", random.hex(2), random.hex(4), group(random)),
-        4 => format!("::ffff:{}.{}.{}.{}", random.range(11, 199), random.below(256), random.below(256), random.range(1, 254)),
+        4 => format!(
+            "::ffff:{}.{}.{}.{}",
+            random.range(11, 199),
+            random.below(256),
+            random.below(256),
+            random.range(1, 254)
+        ),
         5 => format!("{head}:{}::1", groups(random, 2)).to_uppercase(),
         _ => format!("{head}:0:0:{}", groups(random, 4)),
     };
@@ -145,14 +187,34 @@ fn ipv6(random: &mut Random) -> Planted {
 
 fn card(random: &mut Random) -> Planted {
     let (head, length) = [
-        ("4", 16), ("4", 16), ("51", 16), ("55", 16), ("2221", 16), ("2720", 16), ("34", 15), ("37", 15), ("6011", 16), ("65", 16),
-        ("36", 14), ("3528", 16), ("62", 16), ("4", 19), ("5018", 16), ("6759", 16), ("644", 16),
+        ("4", 16),
+        ("4", 16),
+        ("51", 16),
+        ("55", 16),
+        ("2221", 16),
+        ("2720", 16),
+        ("34", 15),
+        ("37", 15),
+        ("6011", 16),
+        ("65", 16),
+        ("36", 14),
+        ("3528", 16),
+        ("62", 16),
+        ("4", 19),
+        ("5018", 16),
+        ("6759", 16),
+        ("644", 16),
     ][random.below(17)];
     let mut digits = head.to_owned();
     digits.push_str(&random.digits(length - 1 - head.len()));
     let check = (0..10).find(|check| luhn(&format!("{digits}{check}"))).unwrap_or(0);
     digits.push_str(&check.to_string());
-    let groups: &[usize] = match length { 15 => &[4, 6, 5], 14 => &[4, 6, 4], 19 => &[4, 4, 4, 4, 3], _ => &[4, 4, 4, 4] };
+    let groups: &[usize] = match length {
+        15 => &[4, 6, 5],
+        14 => &[4, 6, 4],
+        19 => &[4, 4, 4, 4, 3],
+        _ => &[4, 4, 4, 4],
+    };
     let value = match random.below(4) {
         0 => grouped(&digits, groups, " "),
         1 => grouped(&digits, groups, "-"),
@@ -169,26 +231,52 @@ fn card(random: &mut Random) -> Planted {
 
 fn grouped(digits: &str, groups: &[usize], gap: &str) -> String {
     let mut at = 0;
-    let parts: Vec<&str> = groups.iter().map(|length| { at += length; &digits[at - length..at] }).collect();
+    let parts: Vec<&str> = groups
+        .iter()
+        .map(|length| {
+            at += length;
+            &digits[at - length..at]
+        })
+        .collect();
     parts.join(gap)
 }
 
 pub fn luhn(digits: &str) -> bool {
-    let sum: u32 = digits.bytes().rev().enumerate().map(|(at, byte)| {
-        let digit = u32::from(byte - b'0');
-        match at % 2 { 0 => digit, _ if digit > 4 => digit * 2 - 9, _ => digit * 2 }
-    }).sum();
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(at, byte)| {
+            let digit = u32::from(byte - b'0');
+            match at % 2 {
+                0 => digit,
+                _ if digit > 4 => digit * 2 - 9,
+                _ => digit * 2,
+            }
+        })
+        .sum();
     sum.is_multiple_of(10)
 }
 
 fn iban(random: &mut Random) -> Planted {
     // Country and structure as the registry has them: n digits, a capitals, c either.
     let (country, parts): (&str, &[(char, usize)]) = [
-        ("DE", &[('n', 18)][..]), ("GB", &[('a', 4), ('n', 14)]), ("FR", &[('n', 10), ('c', 11), ('n', 2)]),
-        ("ES", &[('n', 20)]), ("IT", &[('a', 1), ('n', 10), ('c', 12)]), ("NL", &[('a', 4), ('n', 10)]),
-        ("BE", &[('n', 12)]), ("CH", &[('n', 5), ('c', 12)]), ("AT", &[('n', 16)]), ("PL", &[('n', 24)]),
-        ("SE", &[('n', 20)]), ("NO", &[('n', 11)]), ("MT", &[('a', 4), ('n', 5), ('c', 18)]), ("TR", &[('n', 6), ('c', 16)]),
-        ("SA", &[('n', 2), ('c', 18)]), ("IE", &[('a', 4), ('n', 14)]),
+        ("DE", &[('n', 18)][..]),
+        ("GB", &[('a', 4), ('n', 14)]),
+        ("FR", &[('n', 10), ('c', 11), ('n', 2)]),
+        ("ES", &[('n', 20)]),
+        ("IT", &[('a', 1), ('n', 10), ('c', 12)]),
+        ("NL", &[('a', 4), ('n', 10)]),
+        ("BE", &[('n', 12)]),
+        ("CH", &[('n', 5), ('c', 12)]),
+        ("AT", &[('n', 16)]),
+        ("PL", &[('n', 24)]),
+        ("SE", &[('n', 20)]),
+        ("NO", &[('n', 11)]),
+        ("MT", &[('a', 4), ('n', 5), ('c', 18)]),
+        ("TR", &[('n', 6), ('c', 16)]),
+        ("SA", &[('n', 2), ('c', 18)]),
+        ("IE", &[('a', 4), ('n', 14)]),
     ][random.below(16)];
     let mut account = String::new();
     for (sort, length) in parts {
