@@ -126,17 +126,17 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
         HirKind::Literal(literal) => {
             let (mut progress, mut found) = (progress, None);
             for byte in &literal.0 {
-                let step = step(&progress, slots, |wanted, _| wanted == *byte);
-                progress = step.0;
-                found = found.max(step.1);
+                found = found.max(step(&mut progress, slots, |wanted, _| wanted == *byte));
             }
             (progress, found)
         }
         HirKind::Class(class) => {
             let size = class_size(class);
-            step(&progress, slots, |wanted, loose| {
+            let mut progress = progress;
+            let found = step(&mut progress, slots, |wanted, loose| {
                 (loose || size <= SPELLED_CLASS) && class_holds(class, wanted)
-            })
+            });
+            (progress, found)
         }
         HirKind::Capture(capture) => walk(&capture.sub, slots, progress),
         HirKind::Concat(parts) => {
@@ -186,24 +186,30 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
     }
 }
 
-fn step(progress: &Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> (Progress, Option<usize>) {
-    let mut next = vec![None; slots.len()];
-    next[0] = progress[0].map(|consumed| consumed.saturating_add(1));
+/// Moves `progress` one byte on, in place: there are many bytes and many anchors. Returns where an occurrence that was
+/// completed begins.
+fn step(progress: &mut Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> Option<usize> {
     let mut found = None;
-    for (index, slot) in slots.iter().enumerate() {
+    for (index, slot) in slots.iter().enumerate().rev() {
+        // What nothing has reached cannot go on.
+        let Some(begin) = progress[index] else {
+            if let Some(next) = progress.get_mut(index + 1) {
+                *next = None;
+            }
+            continue;
+        };
         let matches = match slot {
             Slot::Any(byte) => holds(*byte, true),
             Slot::Spelled(byte) => holds(*byte, false),
         };
-        if !matches {
-            continue;
-        }
-        match next.get_mut(index + 1) {
-            Some(place) => *place = progress[index].max(*place),
-            None => found = progress[index],
+        let moved = matches.then_some(begin);
+        match progress.get_mut(index + 1) {
+            Some(next) => *next = moved,
+            None => found = moved,
         }
     }
-    (next, found)
+    progress[0] = progress[0].map(|consumed| consumed.saturating_add(1));
+    found
 }
 
 fn merge(into: &mut Progress, other: &Progress) {
