@@ -131,7 +131,7 @@ const POSITIVE: &[(Class, &str)] = &[
     ("secret.url-password", "DATABASE_URL=\"mysql2://u:<<{pw:16}>>@h/db\""),
     ("secret.url-password", "clickhouse://default:<<{pw:12}>>@ch:9000"),
     ("secret.url-password", "sqlserver://sa:<<{pw:12}>>@db:1433;database=x"),
-    ("secret.url-password", "https://u:<<p%40ss{b62:8}>>@example.test/"),
+    ("secret.url-password", "https://u:p%40<<ss{b62:8}>>@example.test/"),
     ("secret.url-password", "ldap://cn=admin:<<{pw:12}>>@ldap.example.test"),
     (
         "secret.private-key",
