@@ -17,7 +17,7 @@ static SLASHES: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Fin
 /// A built-in finder. Variants and names are alphabetical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Finder {
-    /// 13 to 19 digits in one group, or in groups of 3 to 7 with single spaces or dashes between. They begin with a
+    /// 13 to 19 digits in one group, or in groups as issuers print them with single spaces or dashes between. They begin with a
     /// digit that payment cards begin with: not with `0`, `1`, `7` or `9`.
     DigitRun,
     /// Four groups of up to three digits with dots between, and no fifth.
@@ -111,6 +111,8 @@ const CARD_DIGITS: Range<usize> = 13..20;
 fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// Groups of a card number that is written with gaps: 4-4-4-4-3 is the longest.
     const GROUPS: usize = 5;
+    /// How issuers print them. Other groups of digits are columns of a table.
+    const PRINTED: &[&[usize]] = &[&[4, 4, 4, 2], &[4, 4, 4, 4], &[4, 4, 4, 4, 3], &[4, 6, 4], &[4, 6, 5]];
     let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let group_end = |from: usize| {
         // One byte more than a card holds is enough to know that it is none.
@@ -135,17 +137,19 @@ fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
         }
         let (mut total, mut last) = (digits, end);
         let (mut ends, mut count) = ([0; GROUPS], 0);
-        for _ in 1..GROUPS {
+        let mut sizes = [digits; GROUPS];
+        for group in 1..GROUPS {
             if !matches!(text.get(last), Some(b' ' | b'-')) || !digit(last + 1) {
                 break;
             }
             let next = group_end(last + 1);
             let size = next - (last + 1);
-            if !(3..=7).contains(&size) || total + size >= CARD_DIGITS.end {
+            if !(2..=6).contains(&size) || total + size >= CARD_DIGITS.end {
                 break;
             }
             (total, last) = (total + size, next);
-            if CARD_DIGITS.contains(&total) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
+            sizes[group] = size;
+            if PRINTED.contains(&&sizes[..=group]) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
                 ends[count] = last;
                 count += 1;
             }
@@ -423,9 +427,14 @@ mod tests {
     }
 
     #[test]
+    fn groups_that_no_issuer_prints_are_passed_over() {
+        assert!(all(Finder::DigitRun, "3928 2004 6275 597 and 4012 888 888 8881 881").is_empty());
+    }
+
+    #[test]
     fn of_two_card_numbers_the_longer_one_comes_first() {
         assert_eq!(
-            all(Finder::DigitRun, "4732 6420 0907 3236 910")[..2],
+            all(Finder::DigitRun, "4732 6420 0907 3236 910"),
             ["4732 6420 0907 3236 910", "4732 6420 0907 3236"]
         );
     }

@@ -436,6 +436,9 @@ fn secret_like(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     let has_letter = value.iter().any(u8::is_ascii_alphabetic);
     let has_digit = value.iter().any(u8::is_ascii_digit);
+    // Random letters change case more often than words that were run together.
+    let turns = value.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+    let is_random = value.len() >= LONG && turns.count() * 6 > value.len();
     let has_sign = value.iter().any(|byte| matches!(byte, b'!' | b'#' | b'^' | b'~' | b'+' | b'?' | b'@'));
     let has_upper = value.iter().any(u8::is_ascii_uppercase);
     let is_path = value.starts_with(b"/") && !(has_upper && has_digit && value.len() >= LONG)
@@ -445,7 +448,7 @@ fn secret_like(value: &[u8]) -> bool {
         || ENDINGS.iter().any(|ending| lower.ends_with(ending));
     value.len() >= SHORTEST
         && has_letter
-        && (has_digit || has_sign)
+        && (has_digit || has_sign || is_random)
         && !is_path
         && !TERMS.contains(&&*lower)
         && !is_name(value)
@@ -643,7 +646,14 @@ mod tests {
 
     #[test]
     fn secrets_are_told_from_names_and_code() {
-        for value in ["hunter2", "s3cr3t!x", "aB3dE6gH9", "p@ssw0rd", "4f9a1c77d0e2b6a8c5d3e1f0"] {
+        for value in [
+            "hunter2",
+            "s3cr3t!x",
+            "aB3dE6gH9",
+            "p@ssw0rd",
+            "4f9a1c77d0e2b6a8c5d3e1f0",
+            "qWeRtYuIoPaSdFgHjKlZxCvB",
+        ] {
             assert!(passes("secret-like", value), "{value}");
         }
         for value in [
@@ -655,6 +665,7 @@ mod tests {
             "/etc/key2",
             "https://h/x1",
             "getToken",
+            "getAccessTokenFromSessionStore",
             "a1a1a1a1",
             "key2.pem",
             "********",
