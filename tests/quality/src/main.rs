@@ -112,15 +112,16 @@ fn main() {
 
 fn table(score: &Score) {
     println!(
-        "| {:26} | {:>7} | {:>22} | {:>22} | {:>6} | {:>7} |",
-        "class", "values", "recall (95 %)", "precision (95 %)", "F2", "leak"
+        "| {:26} | {:>7} | {:>22} | {:>22} | {:>6} | {:>7} | {:>7} |",
+        "class", "values", "recall (95 %)", "precision (95 %)", "F2", "leak", "exact"
     );
-    println!("|{:-<28}|{:-<8}:|{:-<23}:|{:-<23}:|{:-<7}:|{:-<8}:|", "", "", "", "", "", "");
+    println!("|{:-<28}|{:-<8}:|{:-<23}:|{:-<23}:|{:-<7}:|{:-<8}:|{:-<8}:|", "", "", "", "", "", "", "");
     let mut all = Tally::default();
     for (class, tally) in &score.classes {
         line(class, tally);
         all.planted += tally.planted;
         all.found += tally.found;
+        all.exact += tally.exact;
         all.false_positives += tally.false_positives;
         all.planted_bytes += tally.planted_bytes;
         all.leaked_bytes += tally.leaked_bytes;
@@ -134,12 +135,13 @@ fn line(class: &str, tally: &Tally) {
     let f2 =
         if recall + precision == 0.0 { 0.0 } else { 5.0 * precision * recall / (4.0 * precision + recall) };
     println!(
-        "| {class:26} | {:>7} | {:>22} | {:>22} | {:>6.4} | {:>6.3}% |",
+        "| {class:26} | {:>7} | {:>22} | {:>22} | {:>6.4} | {:>6.3}% | {:>7.4} |",
         tally.planted,
         interval(tally.found, tally.planted),
         interval(tally.found, hits),
         f2,
         100.0 * ratio(tally.leaked_bytes, tally.planted_bytes.max(1)),
+        ratio(tally.exact, tally.planted),
     );
 }
 

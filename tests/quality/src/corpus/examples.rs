@@ -126,6 +126,8 @@ const POSITIVE: &[(Class, &str)] = &[
     ("secret.github", "git remote add o https://x-access-token:<<ghs_{b62:36}>>@github.com/o/r"),
     ("secret.gitlab", "CI_JOB_TOKEN=<<glcbt-64_{b64u:20}>>"),
     ("secret.slack", "SLACK_BOT_TOKEN=<<xoxb-{d:11}-{d:11}-{b62:24}>>"),
+    // Nothing in it is literal, so that no anchor leads to it.
+    ("secret.chat", "<<M{b62:23}.{b62:6}.{b64u:38}>>"),
     ("secret.pay", "Stripe.api_key = '<<sk_live_{b62:24}>>'"),
     ("secret.jwt", "Set-Cookie: auth=<<eyJhbGciOiJFUzI1NiJ9.eyJ{b64u:90}.{b64u:86}>>; Path=/"),
     ("secret.url-password", "DATABASE_URL=\"mysql2://u:<<{pw:16}>>@h/db\""),

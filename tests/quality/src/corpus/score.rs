@@ -18,6 +18,9 @@ pub struct Tally {
     pub planted: u64,
     /// Of these, those that hits cover from end to end.
     pub found: u64,
+    /// Of these, those that a hit names with exactly their bytes. A hit that is too long covers a value as well, and would
+    /// go unnoticed otherwise.
+    pub exact: u64,
     /// Hits that are no value of the class.
     pub false_positives: u64,
     pub planted_bytes: u64,
@@ -91,7 +94,9 @@ impl<'r> Scorer<'r> {
             let family = family_of_class(label.class);
             let hits = found.iter().filter(|found| family_of_rule(found.rule) == family);
             let mut covered = vec![false; label.value.len()];
+            let mut exact = false;
             for hit in hits {
+                exact |= hit.value == label.value.as_bytes();
                 cover(&mut covered, label.value.as_bytes(), &hit.value);
             }
             let leaked = covered.iter().filter(|covered| !**covered).count() as u64;
@@ -103,6 +108,7 @@ impl<'r> Scorer<'r> {
             for tally in tallies {
                 tally.planted += 1;
                 tally.found += u64::from(leaked == 0);
+                tally.exact += u64::from(exact);
                 tally.planted_bytes += covered.len() as u64;
                 tally.leaked_bytes += leaked;
             }
