@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    model::{DestinationId, Document, Field, FieldKind, Name, PathPattern},
+    model::{DestinationId, Document, Field, FieldKind, Name, PathPattern, PathWriter},
     rules::{
         Hit, Rule, RuleSet,
         scan::{applies_to, judge_value},
@@ -130,6 +130,7 @@ impl FieldIndex {
             return;
         }
         let first = found.len();
+        let mut paths = None;
         for field in document.leaves() {
             let (named, members) = self.candidates(document, field);
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
@@ -138,8 +139,6 @@ impl FieldIndex {
             if matches!(field.kind(), FieldKind::Null | FieldKind::Binary(_)) || field.span().is_empty() {
                 continue;
             }
-            // Put together once, and only for a rule that asks where the field stands.
-            let mut path = None;
             let mut last = None;
             for candidate in named.iter().chain(members).chain(&self.unnamed) {
                 let index = candidate.rule as usize;
@@ -147,11 +146,20 @@ impl FieldIndex {
                 if last == Some(index) || !rule.holds_for(destination.as_str()) {
                     continue;
                 }
-                if !candidate.certain && !applies_to(rule, path.get_or_insert_with(|| field.path()).as_str())
+                // Only for a rule that asks where the field stands, and onto the path of the field before.
+                if !candidate.certain {
+                    let paths = paths.get_or_insert_with(|| PathWriter::new(document));
+                    if !applies_to(rule, paths.path(field)) {
+                        continue;
+                    }
+                }
+                last = Some(index);
+                // Content is text: a number behind such a name counts something.
+                if matches!(field.kind(), FieldKind::Bool | FieldKind::Number)
+                    && rule.category.starts_with("content")
                 {
                     continue;
                 }
-                last = Some(index);
                 let plain = match field.kind() {
                     FieldKind::EscapedString => document.plain(field.id()),
                     _ => None,

@@ -17,15 +17,18 @@ static SLASHES: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Fin
 /// A built-in finder. Variants and names are alphabetical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Finder {
-    /// 13 to 19 digits in one group, or in groups of 3 to 7 with single spaces or dashes between. They begin with a
+    /// 13 to 19 digits in one group, or in groups as issuers print them with single spaces or dashes between. They begin with a
     /// digit that payment cards begin with: not with `0`, `1`, `7` or `9`.
     DigitRun,
     /// Four groups of up to three digits with dots between, and no fifth.
     DottedQuad,
     /// Groups of up to four hex digits with at least two colons, as in an IPv6 address.
     HexColon,
-    /// A country's two capitals, two digits, and as many characters as that country's account numbers have.
+    /// A country's two letters, two digits, and as many characters as that country's account numbers have.
     IbanHead,
+    /// Three digits, a space, dash or dot, and four digits, and before that three digits (in brackets or not) and a
+    /// gap, and perhaps a `1`: a phone number as North America writes it.
+    PhoneGroups,
     /// `scheme://user:password@`.
     UrlUserinfo,
 }
@@ -33,10 +36,16 @@ pub enum Finder {
 impl Finder {
     /// Names in files, in the order of the variants.
     pub(super) const NAMES: &'static [&'static str] =
-        &["digit-run", "dotted-quad", "hex-colon", "iban-head", "url-userinfo"];
+        &["digit-run", "dotted-quad", "hex-colon", "iban-head", "phone-groups", "url-userinfo"];
 
-    const ALL: &'static [Self] =
-        &[Self::DigitRun, Self::DottedQuad, Self::HexColon, Self::IbanHead, Self::UrlUserinfo];
+    const ALL: &'static [Self] = &[
+        Self::DigitRun,
+        Self::DottedQuad,
+        Self::HexColon,
+        Self::IbanHead,
+        Self::PhoneGroups,
+        Self::UrlUserinfo,
+    ];
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
         let index = Self::NAMES.iter().position(|known| *known == name)?;
@@ -50,6 +59,7 @@ impl Finder {
             Self::DottedQuad => outlines.dotted_quad,
             Self::HexColon => outlines.hex_colon,
             Self::IbanHead => outlines.iban_head,
+            Self::PhoneGroups => outlines.phone_groups,
             Self::UrlUserinfo => outlines.url_userinfo,
         }
     }
@@ -67,6 +77,7 @@ impl Finder {
             Self::DottedQuad => dotted_quads(text, block, done, found),
             Self::HexColon => hex_colons(text, block, done, found),
             Self::IbanHead => iban_heads(text, block, done, found),
+            Self::PhoneGroups => phone_groups(text, block, done, found),
             Self::UrlUserinfo => url_userinfo(text, block, done, found),
         }
     }
@@ -100,6 +111,8 @@ const CARD_DIGITS: Range<usize> = 13..20;
 fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// Groups of a card number that is written with gaps: 4-4-4-4-3 is the longest.
     const GROUPS: usize = 5;
+    /// How issuers print them. Other groups of digits are columns of a table.
+    const PRINTED: &[&[usize]] = &[&[4, 4, 4, 2], &[4, 4, 4, 4], &[4, 4, 4, 4, 3], &[4, 6, 4], &[4, 6, 5]];
     let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let group_end = |from: usize| {
         // One byte more than a card holds is enough to know that it is none.
@@ -123,19 +136,27 @@ fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
             continue;
         }
         let (mut total, mut last) = (digits, end);
-        for _ in 1..GROUPS {
+        let (mut ends, mut count) = ([0; GROUPS], 0);
+        let mut sizes = [digits; GROUPS];
+        for group in 1..GROUPS {
             if !matches!(text.get(last), Some(b' ' | b'-')) || !digit(last + 1) {
                 break;
             }
             let next = group_end(last + 1);
             let size = next - (last + 1);
-            if !(3..=7).contains(&size) || total + size >= CARD_DIGITS.end {
+            if !(2..=6).contains(&size) || total + size >= CARD_DIGITS.end {
                 break;
             }
             (total, last) = (total + size, next);
-            if CARD_DIGITS.contains(&total) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
-                found(start..last);
+            sizes[group] = size;
+            if PRINTED.contains(&&sizes[..=group]) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
+                ends[count] = last;
+                count += 1;
             }
+        }
+        // The longest first: a shorter number may be the beginning of it.
+        for end in ends[..count].iter().rev() {
+            found(start..*end);
         }
     }
     at.max(block.end)
@@ -228,9 +249,13 @@ fn iban_heads(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
     let whole = &text[..text.len().min(block.end + 3)];
     for (at, head) in whole.windows(4).enumerate().skip(block.start) {
         let [a, b, c, d] = [head[0], head[1], head[2], head[3]];
-        if !(c.is_ascii_digit() && d.is_ascii_digit() && a.is_ascii_uppercase() && b.is_ascii_uppercase()) {
+        let is_upper = a.is_ascii_uppercase();
+        let one_case = is_upper && b.is_ascii_uppercase() || a.is_ascii_lowercase() && b.is_ascii_lowercase();
+        if !(c.is_ascii_digit() && d.is_ascii_digit() && one_case) {
             continue;
         }
+        let same_case =
+            |byte: u8| if is_upper { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
         if at.checked_sub(1).is_some_and(|before| is_word(text[before])) {
             continue;
         }
@@ -239,7 +264,7 @@ fn iban_heads(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
         let (mut end, mut characters) = (at, 0);
         while characters < length {
             match text.get(end) {
-                Some(byte) if byte.is_ascii_uppercase() || byte.is_ascii_digit() => characters += 1,
+                Some(byte) if same_case(*byte) || byte.is_ascii_digit() => characters += 1,
                 Some(b' ') if characters % 4 == 0 && text[end - 1] != b' ' => {}
                 _ => break,
             }
@@ -250,6 +275,57 @@ fn iban_heads(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
         }
     }
     done
+}
+
+fn phone_groups(
+    text: &[u8],
+    block: Range<usize>,
+    done: usize,
+    found: &mut impl FnMut(Range<usize>),
+) -> usize {
+    /// An exchange, a gap and a line.
+    const TAIL: usize = 8;
+    let is_gap = |byte: u8| matches!(byte, b' ' | b'-' | b'.');
+    let are_digits =
+        |range: Range<usize>| text.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
+    let mut at = block.start.max(done);
+    while let Some(digit) = next_digit(text, at, block.end) {
+        at = digit + 1;
+        let end = digit + TAIL;
+        let is_tail = text.get(digit + 3).is_some_and(|byte| is_gap(*byte))
+            && are_digits(digit..digit + 3)
+            && are_digits(digit + 4..end)
+            && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-');
+        if !is_tail {
+            continue;
+        }
+        let Some(start) = area_start(text, digit) else { continue };
+        // The country's own number, which some write in front.
+        let start = match text[..start] {
+            [.., b'1', gap] if is_gap(gap) => start - 2,
+            _ => start,
+        };
+        let before = start.checked_sub(1).map(|before| text[before]);
+        if before.is_some_and(|byte| is_word(byte) || matches!(byte, b'+' | b'-' | b'.' | b'/')) {
+            continue;
+        }
+        at = end;
+        found(start..end);
+    }
+    at.max(block.end)
+}
+
+/// Where the area code begins that stands before `exchange`: `(415) `, `(415)`, `415-`, `415.`, `415 `.
+fn area_start(text: &[u8], exchange: usize) -> Option<usize> {
+    let head = &text[exchange.saturating_sub(6)..exchange];
+    let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    let length = match head {
+        [.., b'(', a, b, c, b')', b' '] if digits(&[*a, *b, *c]) => 6,
+        [.., b'(', a, b, c, b')'] if digits(&[*a, *b, *c]) => 5,
+        [.., a, b, c, b' ' | b'-' | b'.'] if digits(&[*a, *b, *c]) => 4,
+        _ => return None,
+    };
+    Some(exchange - length)
 }
 
 fn url_userinfo(
@@ -271,13 +347,15 @@ fn url_userinfo(
         let limit = text.len().min(from + LONGEST);
         let end = (from..limit)
             .find(|at| {
-                matches!(text[*at], b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\' | b'@')
+                matches!(text[*at], b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\')
                     || text[*at].is_ascii_whitespace()
             })
             .unwrap_or(limit);
         done = end;
-        if text.get(end) == Some(&b'@') && memchr::memchr(b':', &text[from..end]).is_some() {
-            found(scheme..end + 1);
+        // A password may hold an `@` once its percent escapes were undone; a host does not.
+        let Some(at) = memchr::memrchr(b'@', &text[from..end]).map(|offset| from + offset) else { continue };
+        if memchr::memchr(b':', &text[from..at]).is_some() {
+            found(scheme..at + 1);
         }
     }
     done
@@ -330,6 +408,35 @@ mod tests {
             ["DE89 3704 0044 0532 0130 00"]
         );
         assert!(all(Finder::IbanHead, "xDE89370400440532013000 AB12 DE89 3704").is_empty());
+    }
+
+    #[test]
+    fn ibans_may_be_lower_case() {
+        assert_eq!(all(Finder::IbanHead, "de89 3704 0044 0532 0130 00"), ["de89 3704 0044 0532 0130 00"]);
+        assert!(all(Finder::IbanHead, "dE89370400440532013000 de8937040044053201300X").is_empty());
+    }
+
+    #[test]
+    fn phone_groups_have_an_area() {
+        let text = "(415) 555-0132, 415-555-0132; 1.415.555.0132 (415)555 0132";
+        assert_eq!(
+            all(Finder::PhoneGroups, text),
+            ["(415) 555-0132", "415-555-0132", "1.415.555.0132", "(415)555 0132"]
+        );
+        assert!(all(Finder::PhoneGroups, "555-0132 +1-415-555-0132 9415-555-0132 415-555-01321").is_empty());
+    }
+
+    #[test]
+    fn groups_that_no_issuer_prints_are_passed_over() {
+        assert!(all(Finder::DigitRun, "3928 2004 6275 597 and 4012 888 888 8881 881").is_empty());
+    }
+
+    #[test]
+    fn of_two_card_numbers_the_longer_one_comes_first() {
+        assert_eq!(
+            all(Finder::DigitRun, "4732 6420 0907 3236 910"),
+            ["4732 6420 0907 3236 910", "4732 6420 0907 3236"]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ const WINDOW: usize = 144;
 const DIGIT: u8 = 1;
 /// A digit that payment card numbers begin with. Neither `0` nor `1` (timestamps begin with that), `7` nor `9`.
 const ISSUER: u8 = 2;
-const UPPER: u8 = 4;
+const LETTER: u8 = 4;
 /// Letters, digits and `_`.
 const WORD: u8 = 8;
 const COLON: u8 = 16;
@@ -27,6 +27,7 @@ pub(super) struct Outlines {
     pub(super) dotted_quad: bool,
     pub(super) hex_colon: bool,
     pub(super) iban_head: bool,
+    pub(super) phone_groups: bool,
     pub(super) url_userinfo: bool,
 }
 
@@ -54,16 +55,18 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
     let map = |holds: fn(u8) -> bool| window.map(|byte| set(holds(byte)));
     let digit = map(|byte| byte.wrapping_sub(b'0') < 10);
     let issuer = map(|byte| byte.wrapping_sub(b'2') < 5 || byte == b'8');
-    let upper = map(|byte| byte.wrapping_sub(b'A') < 26);
+    let letter = map(|byte| (byte | 0x20).wrapping_sub(b'a') < 26);
     let colon = map(|byte| byte == b':');
     let dot = map(|byte| byte == b'.');
     let slash = map(|byte| byte == b'/');
-    let (d, u, c, p, s) =
-        (digit.as_slice(), upper.as_slice(), colon.as_slice(), dot.as_slice(), slash.as_slice());
-    let (d0, d2, d3, d4) = (part(d, 0), part(d, 2), part(d, 3), part(d, 4));
-    let (d6, d7, d8) = (part(d, 6), part(d, 7), part(d, 8));
+    let gap = map(|byte| byte == b' ' || byte == b'-' || byte == b'.');
+    let (d, l, c, p, s) =
+        (digit.as_slice(), letter.as_slice(), colon.as_slice(), dot.as_slice(), slash.as_slice());
+    let (d0, d1, d2, d3, d4) = (part(d, 0), part(d, 1), part(d, 2), part(d, 3), part(d, 4));
+    let (d5, d6, d7, d8) = (part(d, 5), part(d, 6), part(d, 7), part(d, 8));
     let n1 = part(&issuer, 1);
-    let (u1, u2) = (part(u, 1), part(u, 2));
+    let g4 = part(&gap, 4);
+    let (l0, l1, l2) = (part(l, 0), part(l, 1), part(l, 2));
     let (c1, c2, c3, c4, c5, c6) = (part(c, 1), part(c, 2), part(c, 3), part(c, 4), part(c, 5), part(c, 6));
     let (p1, p3, p4, p5) = (part(p, 1), part(p, 3), part(p, 4), part(p, 5));
     let (s2, s3) = (part(s, 2), part(s, 3));
@@ -72,7 +75,8 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
         let colons = c2[i] | c3[i] | c4[i] | c5[i] | c6[i];
         any |= c1[i] & (colons | (s2[i] & s3[i]));
         any |= p1[i] & d0[i] & d2[i] & (p3[i] | p4[i] | p5[i]);
-        any |= u1[i] & u2[i] & d3[i] & d4[i];
+        any |= !(l0[i] | d0[i]) & l1[i] & l2[i] & d3[i] & d4[i];
+        any |= d1[i] & d2[i] & d3[i] & g4[i] & d5[i] & d6[i] & d7[i] & d8[i];
         any |= n1[i] & d2[i] & d3[i] & d4[i] & d6[i] & d7[i] & d8[i];
     }
     any != 0
@@ -81,7 +85,7 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
 /// The classes of a block's bytes, or of their neighbours.
 #[inline(always)]
 fn part(class: &[u8], offset: usize) -> &[u8; BLOCK] {
-    // The farthest neighbour that is asked for is 7 bytes behind the block's last byte, and the window is wider.
+    // The farthest neighbour that is asked for is 12 bytes behind the block's last byte, and the window is wider.
     class[offset..].first_chunk().unwrap_or(&[0; BLOCK])
 }
 
@@ -93,13 +97,20 @@ fn look(window: &[u8; WINDOW]) -> Outlines {
     let at = |offset: usize| part(&class, offset);
     let (before, here) = (at(0), at(1));
     let (n1, n2, n3, n4, n5, n6, n7) = (at(2), at(3), at(4), at(5), at(6), at(7), at(8));
-    let (mut digits, mut quad, mut hex, mut iban, mut url) = (0_u8, 0_u8, 0_u8, 0_u8, 0_u8);
+    // The shortest account number is longer than any part of a UUID.
+    let n12 = at(13);
+    let (mut digits, mut quad, mut hex, mut iban, mut phone, mut url) = (0_u8, 0_u8, 0_u8, 0_u8, 0_u8, 0_u8);
     for i in 0..BLOCK {
         hex |= here[i] & (n1[i] | n2[i] | n3[i] | n4[i] | n5[i]) & COLON;
         url |= here[i] & ((n1[i] & n2[i] & SLASH) >> 3);
         quad |= here[i] & (n2[i] | n3[i] | n4[i]) & ((before[i] & n1[i] & DIGIT) << 5);
         let starts = !before[i] & WORD;
-        iban |= starts & ((here[i] & n1[i] & UPPER) << 1) & ((n2[i] & n3[i] & DIGIT) << 3);
+        iban |= starts
+            & ((here[i] & n1[i] & LETTER) << 1)
+            & ((n2[i] & n3[i] & DIGIT) << 3)
+            & (n12[i] | (n12[i] >> 3));
+        let gap = (n3[i] >> 5) | (n3[i] >> 6);
+        phone |= here[i] & n1[i] & n2[i] & gap & n4[i] & n5[i] & n6[i] & n7[i] & DIGIT;
         let four = (here[i] >> 1) & n1[i] & n2[i] & n3[i] & n5[i] & n6[i] & n7[i] & DIGIT;
         digits |= (starts >> 3) & four & (n4[i] | (n4[i] >> 6));
     }
@@ -108,6 +119,7 @@ fn look(window: &[u8; WINDOW]) -> Outlines {
         dotted_quad: quad & DOT != 0,
         hex_colon: hex & COLON != 0,
         iban_head: iban & WORD != 0,
+        phone_groups: phone & DIGIT != 0,
         url_userinfo: url & COLON != 0,
     }
 }
@@ -119,12 +131,10 @@ fn classes(window: &[u8; WINDOW]) -> [u8; WINDOW] {
         let set = |holds: bool, bit: u8| if holds { bit } else { 0 };
         let digit = byte.wrapping_sub(b'0') < 10;
         let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        let upper = byte.wrapping_sub(b'A') < 26;
         let issuer = byte.wrapping_sub(b'2') < 5 || byte == b'8';
         *class = set(digit, DIGIT | WORD)
-            | set(letter, WORD)
+            | set(letter, LETTER | WORD)
             | set(byte == b'_', WORD)
-            | set(upper, UPPER)
             | set(issuer, ISSUER)
             | set(byte == b':', COLON)
             | set(byte == b'.', DOT)
@@ -149,6 +159,7 @@ mod tests {
                 seen.dotted_quad |= here.dotted_quad;
                 seen.hex_colon |= here.hex_colon;
                 seen.iban_head |= here.iban_head;
+                seen.phone_groups |= here.phone_groups;
                 seen.url_userinfo |= here.url_userinfo;
             }
             seen
@@ -168,7 +179,9 @@ mod tests {
         assert!(
             seen("2001:db8::1").hex_colon && seen("::1").hex_colon && seen("fe80:1234:1:2:3:4:5:6").hex_colon
         );
-        assert!(seen("DE89370400440532013000").iban_head);
+        assert!(seen("DE89370400440532013000").iban_head && seen("de89 3704 0044 05").iban_head);
+        assert!(seen("555-0132").phone_groups && seen("(415) 555 0132").phone_groups);
+        assert!(seen("415.555.0132").phone_groups);
         assert!(seen("https://").url_userinfo);
     }
 

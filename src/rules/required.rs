@@ -56,12 +56,43 @@ impl Neighbours {
         let any = || Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])));
         let hir = Hir::concat(vec![any(), hir.clone(), any()]);
         let mut neighbours = Self { before: [false; 256], after: [false; 256] };
+        let mut edges = [false; 256];
+        mark_edges(&hir, &mut edges);
+        let (mut before, mut after) = (false, false);
         for byte in 0..=255 {
-            let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
-            neighbours.before[usize::from(byte)] = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
-            neighbours.after[usize::from(byte)] = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
+            // Bytes that no class tells apart have the same answer.
+            if byte == 0 || edges[usize::from(byte)] {
+                let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
+                before = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
+                after = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
+            }
+            neighbours.before[usize::from(byte)] = before;
+            neighbours.after[usize::from(byte)] = after;
         }
         neighbours
+    }
+}
+
+/// Marks each byte that some part of `hir` tells from the byte before it.
+fn mark_edges(hir: &Hir, edges: &mut [bool; 256]) {
+    let mut mark = |first: u8, last: u8| {
+        edges[usize::from(first)] = true;
+        if let Some(behind) = edges.get_mut(usize::from(last) + 1) {
+            *behind = true;
+        }
+    };
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => literal.0.iter().for_each(|byte| mark(*byte, *byte)),
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().for_each(|range| mark(range.start(), range.end()));
+        }
+        HirKind::Class(Class::Unicode(_)) => edges.fill(true),
+        HirKind::Capture(capture) => mark_edges(&capture.sub, edges),
+        HirKind::Repetition(repetition) => mark_edges(&repetition.sub, edges),
+        HirKind::Alternation(parts) | HirKind::Concat(parts) => {
+            parts.iter().for_each(|part| mark_edges(part, edges));
+        }
     }
 }
 
@@ -95,17 +126,17 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
         HirKind::Literal(literal) => {
             let (mut progress, mut found) = (progress, None);
             for byte in &literal.0 {
-                let step = step(&progress, slots, |wanted, _| wanted == *byte);
-                progress = step.0;
-                found = found.max(step.1);
+                found = found.max(step(&mut progress, slots, |wanted, _| wanted == *byte));
             }
             (progress, found)
         }
         HirKind::Class(class) => {
-            let (size, holds) = class_bytes(class);
-            step(&progress, slots, |wanted, loose| {
-                (loose || size <= SPELLED_CLASS) && holds.get(usize::from(wanted)) == Some(&true)
-            })
+            let size = class_size(class);
+            let mut progress = progress;
+            let found = step(&mut progress, slots, |wanted, loose| {
+                (loose || size <= SPELLED_CLASS) && class_holds(class, wanted)
+            });
+            (progress, found)
         }
         HirKind::Capture(capture) => walk(&capture.sub, slots, progress),
         HirKind::Concat(parts) => {
@@ -155,24 +186,30 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
     }
 }
 
-fn step(progress: &Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> (Progress, Option<usize>) {
-    let mut next = vec![None; slots.len()];
-    next[0] = progress[0].map(|consumed| consumed.saturating_add(1));
+/// Moves `progress` one byte on, in place: there are many bytes and many anchors. Returns where an occurrence that was
+/// completed begins.
+fn step(progress: &mut Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> Option<usize> {
     let mut found = None;
-    for (index, slot) in slots.iter().enumerate() {
+    for (index, slot) in slots.iter().enumerate().rev() {
+        // What nothing has reached cannot go on.
+        let Some(begin) = progress[index] else {
+            if let Some(next) = progress.get_mut(index + 1) {
+                *next = None;
+            }
+            continue;
+        };
         let matches = match slot {
             Slot::Any(byte) => holds(*byte, true),
             Slot::Spelled(byte) => holds(*byte, false),
         };
-        if !matches {
-            continue;
-        }
-        match next.get_mut(index + 1) {
-            Some(place) => *place = progress[index].max(*place),
-            None => found = progress[index],
+        let moved = matches.then_some(begin);
+        match progress.get_mut(index + 1) {
+            Some(next) => *next = moved,
+            None => found = moved,
         }
     }
-    (next, found)
+    progress[0] = progress[0].map(|consumed| consumed.saturating_add(1));
+    found
 }
 
 fn merge(into: &mut Progress, other: &Progress) {
@@ -181,16 +218,15 @@ fn merge(into: &mut Progress, other: &Progress) {
     }
 }
 
-fn class_bytes(class: &Class) -> (usize, [bool; 256]) {
-    let mut holds = [false; 256];
-    let Class::Bytes(class) = class else {
-        // Without Unicode every class is one of bytes; were there another, it would spell nothing out.
-        return (256, [true; 256]);
-    };
-    for range in class.ranges() {
-        holds[usize::from(range.start())..=usize::from(range.end())].fill(true);
-    }
-    (holds.iter().filter(|held| **held).count(), holds)
+/// How many bytes a class has. Without Unicode every class is one of bytes; another one would spell nothing out.
+fn class_size(class: &Class) -> usize {
+    let Class::Bytes(class) = class else { return 256 };
+    class.ranges().iter().map(|range| usize::from(range.end() - range.start()) + 1).sum()
+}
+
+fn class_holds(class: &Class, byte: u8) -> bool {
+    let Class::Bytes(class) = class else { return true };
+    class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&byte))
 }
 
 /// Whether every alternative of `hir` spells out one of the anchors.
@@ -198,6 +234,11 @@ fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
     /// Alternatives within alternatives beyond this are believed.
     const DEPTH: u32 = 6;
     fn go(hir: &Hir, anchors: &[Box<str>], depth: u32) -> bool {
+        // Most parts are too short for any anchor, and there may be hundreds to try.
+        let shortest = anchors.iter().map(|anchor| anchor.len()).min().unwrap_or(0);
+        if hir.properties().maximum_len().is_some_and(|longest| longest < shortest) {
+            return false;
+        }
         let possible = || anchors.iter().any(|anchor| distance(hir, &spelled(anchor)).is_some());
         match hir.kind() {
             HirKind::Alternation(branches) => branches.iter().all(|branch| go(branch, anchors, depth)),

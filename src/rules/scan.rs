@@ -6,14 +6,14 @@
 //! no byte is handed to one rule's regex more than a constant number of times, however many anchors stand around it.
 //! One-byte anchors are looked at only between neighbours that a match could have. [`Scratch::confirmed_bytes`] counts.
 
-use std::{ops::Range, sync::Arc};
+use std::{cmp::Reverse, ops::Range, sync::Arc};
 
 use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
 
 use crate::{
-    model::{Confidence, DestinationId, Document, FieldKind, NodeId, TextId},
+    model::{Confidence, DestinationId, Document, Field, FieldKind, NodeId, TextId},
     rules::{
-        Rule, RuleSet, finders, known,
+        Finder, Rule, RuleSet, finders, known,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate},
     },
@@ -274,6 +274,10 @@ impl Pass<'_> {
             };
             self.scratch.confirmed(rule_index, end - at);
             at = hit.end.max(at + 1);
+            // Zeros stand for what frames values in binary formats, and a regex that says what a value does not hold
+            // runs over them.
+            let hit = hit.start
+                ..memchr::memchr(0, &self.bytes[hit.clone()]).map_or(hit.end, |zero| hit.start + zero);
             if let Some(confidence) = self.judge(rule, hit.clone()) {
                 let region = &mut self.scratch.regions[rule_index];
                 region.resume = region.resume.max(hit.end);
@@ -341,6 +345,10 @@ impl Pass<'_> {
 
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
+        let digits_only = matches!(&rule.kind, Kind::Value(shape) if shape.finder == Some(Finder::DigitRun));
+        if digits_only && is_number(self.document, self.document.field_at(self.text, hit.start)) {
+            return None;
+        }
         let value = &self.bytes[hit.clone()];
         let before = &self.bytes[self.segment.start..hit.start];
         let confidence = judge_value(rule, value, before)?;
@@ -362,6 +370,20 @@ impl Pass<'_> {
             .any(|word| near.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())));
         Some(if named { context.adds } else { confidence })
     }
+}
+
+/// Whether a field is a number by its kind, or by OTLP's name for whole numbers, which JSON writes as strings.
+/// Numbers that people go by are written as text, because a leading zero counts.
+fn is_number(document: &Document, field: Field<'_>) -> bool {
+    const NAME: &[u8] = b"\"intValue\"";
+    /// The name, a colon and the quote, with a space between or two.
+    const NEAR: usize = NAME.len() + 4;
+    if matches!(field.kind(), FieldKind::Binary(_) | FieldKind::Number) {
+        return true;
+    }
+    let start = field.span().start;
+    let before = &document.text(field.text())[start.saturating_sub(NEAR)..start];
+    memchr::memmem::find(before, NAME).is_some()
 }
 
 /// Whether a rule holds for a field.
@@ -433,14 +455,10 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     if hits.iter().any(|hit| hit.text != TextId::BODY) {
         drop_superseded(set, document, hits);
     }
+    drop_parts(set, hits);
     let rank = |hit: &Hit| {
         let rule = &set.rules[hit.rule];
-        (
-            std::cmp::Reverse(rule.severity),
-            !matches!(rule.kind, Kind::Field),
-            std::cmp::Reverse(hit.confidence),
-            hit.rule,
-        )
+        (Reverse(rule.severity), !matches!(rule.kind, Kind::Field), Reverse(hit.confidence), hit.rule)
     };
     hits.sort_unstable_by(|a, b| {
         (a.text, a.range.start, a.range.end)
@@ -453,6 +471,32 @@ fn resolve(set: &RuleSet, document: &Document, hits: &mut Vec<Hit>) {
     });
     // Nearly sorted already: only rules at one place may have to change places.
     hits.sort_by_key(|hit| (hit.text, hit.range.start, hit.range.end, hit.rule));
+}
+
+/// Drops what finders of digits saw inside a longer value of another rule: groups of a token or an account number.
+fn drop_parts(set: &RuleSet, hits: &mut Vec<Hit>) {
+    let finder = |hit: &Hit| match &set.rules[hit.rule].kind {
+        Kind::Value(shape) => shape.finder,
+        Kind::Field | Kind::Known(_) => None,
+    };
+    let is_digits = |hit: &Hit| matches!(finder(hit), Some(Finder::DigitRun | Finder::PhoneGroups));
+    if !hits.iter().any(is_digits) {
+        return;
+    }
+    hits.sort_unstable_by_key(|hit| (hit.text, hit.range.start, Reverse(hit.range.end)));
+    // Of the values so far the one that reaches farthest, and of several the one that begins first.
+    let mut widest = (TextId::BODY, 0..0);
+    hits.retain(|hit| {
+        let (text, range) = &widest;
+        let reaches = *text == hit.text && range.end >= hit.range.end;
+        if reaches && range.len() > hit.range.len() && is_digits(hit) {
+            return false;
+        }
+        if !reaches && matches!(set.rules[hit.rule].kind, Kind::Value(_)) {
+            widest = (hit.text, hit.range.clone());
+        }
+        true
+    });
 }
 
 /// Of one value rule's hits that encode to overlapping bytes of the body, keeps those in the latest text: texts are

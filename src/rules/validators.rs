@@ -34,6 +34,8 @@ pub enum Check {
     Luhn,
     /// `not-version`: not a version number, by its words nearby and its size.
     NotVersion,
+    /// `secret-like`: letters with digits or signs among them; no name, path, number or word of code.
+    SecretLike,
 }
 
 impl Check {
@@ -51,6 +53,7 @@ impl Check {
         "jwt-header",
         "luhn",
         "not-version",
+        "secret-like",
     ];
 
     pub(super) fn parse(name: &str) -> Option<Self> {
@@ -76,6 +79,7 @@ impl Check {
             "jwt-header" => Self::JwtHeader,
             "luhn" => Self::Luhn,
             "not-version" => Self::NotVersion,
+            "secret-like" => Self::SecretLike,
             _ => return None,
         })
     }
@@ -96,6 +100,7 @@ impl Check {
             Self::JwtHeader => jwt_header(value),
             Self::Luhn => luhn(value),
             Self::NotVersion => not_version(value, before),
+            Self::SecretLike => secret_like(value) && !is_place_in_list(before),
         }
     }
 }
@@ -164,6 +169,10 @@ fn email_tld(value: &[u8]) -> bool {
     let domain = &value[at + 1..];
     let Some(dot) = memchr::memrchr(b'.', domain) else { return false };
     let (host, tld) = (&domain[..dot], &domain[dot + 1..]);
+    if !tld.is_ascii() {
+        // The list has them in their other spelling; a domain that was written so far is meant.
+        return true;
+    }
     let lower = tld.to_ascii_lowercase();
     let Some(lower) = text(&lower) else { return false };
     if TLDS.binary_search(&lower).is_err() {
@@ -205,6 +214,7 @@ fn card_iin(value: &[u8]) -> bool {
         222_100..=272_099 | 510_000..=559_999 => length == 16,
         // Maestro and UnionPay, Discover, RuPay
         500_000..=509_999 | 560_000..=589_999 => (16..=19).contains(&length),
+        630_400..=630_499 | 675_900..=676_399 => (16..=19).contains(&length),
         601_100..=601_199 | 622_000..=622_999 | 644_000..=659_999 => (16..=19).contains(&length),
         620_000..=629_999 | 810_000..=817_199 => (16..=19).contains(&length),
         // Mir
@@ -316,13 +326,19 @@ pub(super) fn iban_length(value: &[u8]) -> Option<usize> {
         }
         lengths
     });
-    let [first, second] = value.first_chunk::<2>()?.map(|letter| usize::from(letter.wrapping_sub(b'A')));
+    let [first, second] =
+        value.first_chunk::<2>()?.map(|letter| usize::from(letter.to_ascii_uppercase().wrapping_sub(b'A')));
     let length = *BY_LETTERS.get(first)?.get(second)?;
     (length > 0).then_some(usize::from(length))
 }
 
 fn iban(value: &[u8]) -> bool {
-    let compact = || value.iter().copied().filter(|byte| *byte != b' ');
+    let compact = || value.iter().filter(|byte| **byte != b' ').map(u8::to_ascii_uppercase);
+    // Names in code are lower case as well, and one in 97 has the right check digits.
+    let lower = value.first().is_some_and(u8::is_ascii_lowercase);
+    if lower && digits(value).count() * 4 < compact().count() {
+        return false;
+    }
     if iban_length(value) != Some(compact().count()) {
         return false;
     }
@@ -372,6 +388,120 @@ fn not_version(value: &[u8], before: &[u8]) -> bool {
     // Four small numbers are a version or an object id far more often than a machine.
     let all_small = value.split(|byte| *byte == b'.').all(|group| group.len() == 1);
     !(glued || all_small)
+}
+
+/// What stands behind the name of a secret is one unless it looks like code or words.
+fn secret_like(value: &[u8]) -> bool {
+    /// Names of algorithms and the like, which have digits in them.
+    const TERMS: &[&[u8]] = &[
+        b"aes128",
+        b"aes256",
+        b"argon2",
+        b"argon2i",
+        b"argon2id",
+        b"base32",
+        b"base64",
+        b"base64url",
+        b"cl100k_base",
+        b"ed25519",
+        b"es256",
+        b"hs256",
+        b"hs512",
+        b"http2",
+        b"oauth2",
+        b"o200k_base",
+        b"pbkdf2",
+        b"rs256",
+        b"scrypt2",
+        b"sha1",
+        b"sha256",
+        b"sha384",
+        b"sha512",
+        b"utf-16",
+        b"utf-8",
+        b"x25519",
+    ];
+    const ENDINGS: &[&[u8]] = &[
+        b".css", b".go", b".html", b".java", b".js", b".json", b".jsx", b".key", b".log", b".md", b".pem",
+        b".php", b".py", b".rb", b".rs", b".sh", b".sql", b".toml", b".ts", b".tsx", b".txt", b".xml",
+        b".yaml", b".yml",
+    ];
+    /// Shorter ones are numbers of versions and the like.
+    const SHORTEST: usize = 6;
+    /// Fewer different bytes are a pattern typed for the eye.
+    const LEAST_DISTINCT: u16 = 5;
+    /// From here on values are made by machines, and are as varied as such are.
+    const LONG: usize = 20;
+    const LONG_ENTROPY: f32 = 2.8;
+    let lower = value.to_ascii_lowercase();
+    let has_letter = value.iter().any(u8::is_ascii_alphabetic);
+    let has_digit = value.iter().any(u8::is_ascii_digit);
+    // Random letters change case more often than words that were run together.
+    let turns = value.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+    let is_random = value.len() >= LONG && turns.count() * 6 > value.len();
+    let has_sign = value.iter().any(|byte| matches!(byte, b'!' | b'#' | b'^' | b'~' | b'+' | b'?' | b'@'));
+    let has_upper = value.iter().any(u8::is_ascii_uppercase);
+    let is_path = value.starts_with(b"/") && !(has_upper && has_digit && value.len() >= LONG)
+        || value.starts_with(b"./")
+        || value.starts_with(b"~/")
+        || memchr::memmem::find(value, b"://").is_some()
+        || ENDINGS.iter().any(|ending| lower.ends_with(ending));
+    value.len() >= SHORTEST
+        && has_letter
+        && (has_digit || has_sign || is_random)
+        && !is_path
+        && !TERMS.contains(&&*lower)
+        && !is_name(value)
+        && distinct(value) >= LEAST_DISTINCT
+        && (value.len() < LONG || entropy(value) >= LONG_ENTROPY)
+}
+
+/// Whether what leads up to a value calls it a token of the sort that is no secret: a place in a list, a word of a parser.
+fn is_place_in_list(before: &[u8]) -> bool {
+    const SORTS: &[&[u8]] = &[
+        b"bos",
+        b"cancel",
+        b"cancellation",
+        b"continuation",
+        b"csrf",
+        b"cursor",
+        b"eos",
+        b"expected",
+        b"invalid",
+        b"next",
+        b"pad",
+        b"page",
+        b"per",
+        b"stop",
+        b"sync",
+        b"unexpected",
+        b"unk",
+        b"xsrf",
+    ];
+    /// As far before as the name can stand.
+    const NEAR: usize = 40;
+    let near = before[before.len().saturating_sub(NEAR)..].to_ascii_lowercase();
+    let Some(at) = memchr::memmem::rfind(&near, b"token") else { return false };
+    let name = near[..at].trim_ascii_end();
+    let name = name.strip_suffix(b"_").or_else(|| name.strip_suffix(b"-")).unwrap_or(name);
+    SORTS.iter().any(|sort| {
+        name.strip_suffix(*sort).is_some_and(|rest| !rest.last().is_some_and(u8::is_ascii_lowercase))
+            // `nextPageToken`, which is `nextpagetoken` here.
+            || name.ends_with(sort) && sort.len() > 3
+    })
+}
+
+/// Whether it is words and short numbers with signs between, as names of things are: `my-app-2`, `API_TOKEN_2`.
+fn is_name(value: &[u8]) -> bool {
+    let mut parts =
+        value.split(|byte| matches!(byte, b'-' | b'_' | b'.' | b':')).filter(|part| !part.is_empty());
+    let is_word = |part: &[u8]| {
+        part.iter().all(u8::is_ascii_lowercase)
+            || part.iter().all(u8::is_ascii_uppercase)
+            || part[0].is_ascii_uppercase() && part[1..].iter().all(u8::is_ascii_lowercase)
+    };
+    let is_number = |part: &[u8]| part.len() <= 4 && part.iter().all(u8::is_ascii_digit);
+    parts.clone().count() > 1 && parts.all(|part| is_word(part) || is_number(part))
 }
 
 fn ipv6(value: &[u8]) -> bool {
@@ -512,5 +642,41 @@ mod tests {
         assert!(passes("jwt-header", &header(r#"{"alg":"HS256"}"#)));
         assert!(!passes("jwt-header", &header(r#"{"not-alg":1}"#)));
         assert!(!passes("jwt-header", "eyJ!.x"));
+    }
+
+    #[test]
+    fn secrets_are_told_from_names_and_code() {
+        for value in [
+            "hunter2",
+            "s3cr3t!x",
+            "aB3dE6gH9",
+            "p@ssw0rd",
+            "4f9a1c77d0e2b6a8c5d3e1f0",
+            "qWeRtYuIoPaSdFgHjKlZxCvB",
+        ] {
+            assert!(passes("secret-like", value), "{value}");
+        }
+        for value in [
+            "required",
+            "12345678",
+            "my-app-2",
+            "API_TOKEN_2",
+            "base64",
+            "/etc/key2",
+            "https://h/x1",
+            "getToken",
+            "getAccessTokenFromSessionStore",
+            "a1a1a1a1",
+            "key2.pem",
+            "********",
+        ] {
+            assert!(!passes("secret-like", value), "{value}");
+        }
+    }
+
+    #[test]
+    fn lower_case_ibans_have_digits_and_check() {
+        assert!(passes("iban", "gb82 west 1234 5698 7654 32") && passes("iban", "de89370400440532013000"));
+        assert!(!passes("iban", "de88370400440532013000"));
     }
 }

@@ -5,6 +5,10 @@
 mod bombs;
 mod captures;
 mod check;
+// Made for tests/quality, which measures more of it than is looked at here.
+#[allow(dead_code)]
+#[path = "../quality/src/corpus/mod.rs"]
+mod corpus;
 mod export;
 mod layering;
 mod proxy_answers;
@@ -14,5 +18,6 @@ mod proxy_guards;
 mod proxy_receiver;
 mod proxy_streams;
 mod proxy_tls;
+mod quality;
 mod scan;
 mod support;

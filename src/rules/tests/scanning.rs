@@ -74,7 +74,7 @@ fn a_value_behind_escapes_is_found_once_and_whole() {
     let nested = found(&set, &json::document("json", r#"{"m":"{\"to\":\"bob@example.com\"}"}"#));
 
     assert_eq!(email, ["contact.email @ json:m = bob@example.com"]);
-    assert_eq!(path, ["path.home-user @ json:m = jane"]);
+    assert_eq!(path, ["path.windows-user @ json:m = jane"]);
     assert_eq!(nested, ["contact.email @ json:m/!json/to = bob@example.com"]);
 }
 
@@ -287,4 +287,44 @@ fn a_match_does_not_run_from_one_opened_value_into_the_next() {
     let hits = set.scan(&document, &destination(), &mut Scratch::default());
 
     assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(6, 9)]);
+}
+
+#[test]
+fn a_value_ends_where_a_binary_format_frames_the_next_one() {
+    use crate::model::{DocumentBuilder, FieldKind, Name, NodeId};
+    let body = b"\x0atoken=aB3dE6gH9kL2\x32\x0bother value";
+    let mut builder = DocumentBuilder::new("otlp", bytes::Bytes::from_static(body));
+    builder.push(NodeId::ROOT, Name::Static(""), FieldKind::Object, 0..body.len());
+    builder.set_scannable(bytes::Bytes::from_static(b"\0token=aB3dE6gH9kL2\0\0other value"));
+    let document = builder.finish();
+
+    let hits = shipped().scan(&document, &destination(), &mut Scratch::default());
+
+    assert_eq!(hits.iter().map(|hit| (hit.range.start, hit.range.end)).collect::<Vec<_>>(), [(7, 19)]);
+}
+
+#[test]
+fn digits_inside_a_token_or_an_account_number_are_no_card() {
+    let text = "xoxb-4111111111111111-401288888888188-aBcDeFgHiJkLmNoPqRsTuVwX and 4012888888881881";
+
+    let hits = shipped().scan_text(text.as_bytes(), &destination(), &mut Scratch::default());
+
+    let set = shipped();
+    let cards = hits.iter().filter(|hit| set.rules()[hit.rule].id.as_str() == "finance.card");
+    assert_eq!(cards.map(|hit| hit.range.start).collect::<Vec<_>>(), [text.len() - 16]);
+}
+
+#[test]
+fn whole_numbers_are_no_cards() {
+    let set = shipped();
+    let number = r#"{"a":4012888888881881,"b":{"intValue":"4012888888881881"},"c":"4012888888881881"}"#;
+
+    assert_eq!(found(&set, &json::document("json", number)), ["finance.card @ json:c = 4012888888881881"]);
+}
+
+#[test]
+fn a_number_is_no_content() {
+    let body = r#"{"prompt":812,"completion":3,"response":"it works"}"#;
+
+    assert_eq!(found(&shipped(), &json::document("json", body)), ["field.prompt @ json:response = it works"]);
 }

@@ -75,7 +75,9 @@ pub fn otlp(size: usize, identity: bool, seed: u64) -> String {
             attribute(&mut out, "terminal.type", "xterm");
         }
         attribute(&mut out, "anthropic.provider", "firstParty");
-        attribute(&mut out, "anthropic.plan", "max");
+        if identity {
+            attribute(&mut out, "anthropic.plan", "max");
+        }
         attribute(&mut out, "event.name", random.word());
         attribute(&mut out, "event.timestamp", "2026-11-21T06:22:21.273Z");
         let _ = write!(out, r#"{{"key":"event.sequence","value":{{"intValue":{sequence}}}}},"#);
