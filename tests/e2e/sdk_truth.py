@@ -72,9 +72,7 @@ def otlp(request: Request) -> list[Reading]:
     """Each message of a request, whatever its encoding."""
     kind = (request.header("content-type") or "").split(";")[0]
     if kind == "application/json":
-        # In JSON the bytes stand in base64: a container.
-        leaves = (((*path, "!base64") if isinstance(value, bytes) else path, value) for path, value in _flat(json.loads(plain(request)), ()))
-        return [Reading([*_opened(leaves)], set())]
+        return [Reading([*_opened(_flat(json.loads(plain(request)), ()))], set())]
     messages = grpc_messages(request) if kind.startswith("application/grpc") else [plain(request)]
     return [_protobuf(_SIGNALS[signal(request)], message) for message in messages]
 
