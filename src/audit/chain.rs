@@ -76,7 +76,7 @@ pub struct NoChainHash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum LinkKind {
-    /// So many links before this one are about records that were there before the store had a chain.
+    /// So many links right before this one are about records that were there before the chain took in their kind.
     Adopted = 5,
     /// The end of a flow.
     Closing = 3,
@@ -86,6 +86,10 @@ pub(super) enum LinkKind {
     RunBegin = 1,
     /// The end of a run.
     RunEnd = 4,
+    /// What happened to a run.
+    RunNote = 7,
+    /// What the client of a run was told.
+    RunTold = 6,
 }
 
 impl LinkKind {
@@ -96,6 +100,8 @@ impl LinkKind {
             3 => Some(Self::Closing),
             4 => Some(Self::RunEnd),
             5 => Some(Self::Adopted),
+            6 => Some(Self::RunTold),
+            7 => Some(Self::RunNote),
             _ => None,
         }
     }

@@ -6,11 +6,13 @@ use rusqlite::{Connection, types::Value};
 
 use crate::{
     audit::{
-        ChainHash, FaultKind, Options, Store, Verification,
+        ChainHash, FaultKind, Options, RunNote, Store, Verification,
         schema::DATABASE_FILE,
         tests::{begin, closing, finding, finish, opening, verify, wait, write},
     },
-    model::{Action, CapturedField, FingerprintKey, FlowClosing, NotInspected, Outcome},
+    model::{
+        Action, CapturedField, EffectiveSwitches, FingerprintKey, FlowClosing, NotInspected, Outcome, RunId,
+    },
 };
 
 /// A store in which every column of every table has a value somewhere and is null elsewhere, in one file.
@@ -34,13 +36,17 @@ fn sample(folder: &Path) -> ChainHash {
         ..closing(Outcome::UpstreamFailed)
     });
     let head = finish(run);
+    let store = Store::open(folder, Options::default()).unwrap();
+    let run = RunId::new(1).unwrap();
+    store.record_told(run, &EffectiveSwitches::none()).unwrap();
+    store.note(run, &RunNote { time_ms: 3, text: "the policy changed".into() }).unwrap();
     // A run that was killed, as far as the store can tell.
     let killed = begin(folder);
     write(&killed.writer(), Outcome::Tunneled, |flow| flow.path = "".into());
     std::mem::forget((open, killed));
     let connection = Connection::open(folder.join(DATABASE_FILE)).unwrap();
     connection.pragma_update(None, "busy_timeout", 5_000).unwrap();
-    while connection.query_row("SELECT count(*) FROM chain", [], |row| row.get::<_, i64>(0)).unwrap() < 12 {
+    while connection.query_row("SELECT count(*) FROM chain", [], |row| row.get::<_, i64>(0)).unwrap() < 14 {
         std::thread::yield_now();
     }
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -62,7 +68,18 @@ fn kinds(found: &Verification) -> Vec<FaultKind> {
 }
 
 /// Everything that a record consists of.
-const TABLES: [&str; 8] = ["run", "term", "place", "term_set", "term_set_member", "flow", "payload", "chain"];
+const TABLES: [&str; 10] = [
+    "run",
+    "run_told",
+    "run_note",
+    "term",
+    "place",
+    "term_set",
+    "term_set_member",
+    "flow",
+    "payload",
+    "chain",
+];
 
 /// Calls `each` with every row of every table: its table, its columns and its values.
 fn rows(folder: &Path, mut each: impl FnMut(&str, &[String], &[Value])) {
@@ -119,7 +136,7 @@ fn a_store_that_nobody_touched_holds() {
     let found = verify(folder.path(), &[head]);
 
     assert!(found.holds(), "{:?}", found.faults);
-    assert_eq!((found.links, found.flows, found.runs, found.adopted), (12, 5, 2, 0));
+    assert_eq!((found.links, found.flows, found.runs, found.adopted), (14, 5, 2, 0));
     assert_ne!(found.head.unwrap().hash, head);
 }
 
@@ -281,6 +298,67 @@ fn records_from_before_the_chain_are_taken_in_and_said_to_be() {
     let connection = Connection::open(copied.path().join(DATABASE_FILE)).unwrap();
     connection.execute("UPDATE flow SET status = 1 WHERE key = (1 << 32) + 1", []).unwrap();
     assert_eq!(kinds(&verify(copied.path(), &[])), [FaultKind::Changed]);
+}
+
+#[test]
+fn what_was_told_and_noted_is_named_when_it_changed_went_or_was_put_in() {
+    let folder = tempfile::tempdir().unwrap();
+    sample(folder.path());
+    let told = "run 1, what its client was told";
+    let cases = [
+        ("UPDATE run_told SET told = replace(told, '{', '{ ')", FaultKind::Changed, told),
+        ("DELETE FROM run_told", FaultKind::RecordMissing, told),
+        ("INSERT INTO run_told (run, told) VALUES (2, '{}')", FaultKind::Unlinked, "run 2, what its client"),
+        ("UPDATE run_note SET text = 'nothing'", FaultKind::Changed, "note 1"),
+        ("UPDATE run_note SET run = 2", FaultKind::Changed, "note 1"),
+        ("DELETE FROM run_note", FaultKind::RecordMissing, "note 1"),
+        ("INSERT INTO run_note (run, time_ms, text) VALUES (1, 4, 'x')", FaultKind::Unlinked, "note 2"),
+    ];
+
+    for (sql, kind, record) in cases {
+        let (copied, connection) = copy(folder.path());
+        connection.execute_batch(sql).unwrap();
+
+        let found = verify(copied.path(), &[]);
+
+        assert_eq!(kinds(&found), [kind], "{sql}");
+        assert!(found.faults[0].to_string().starts_with(record), "{}", found.faults[0]);
+    }
+}
+
+#[test]
+fn what_a_client_was_told_is_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    sample(folder.path());
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+
+    let again = store.record_told(RunId::new(1).unwrap(), &EffectiveSwitches::none());
+
+    assert!(again.is_err());
+    assert!(verify(folder.path(), &[]).holds());
+}
+
+#[test]
+fn what_was_told_and_noted_before_the_chain_took_it_in_gets_links_once() {
+    let folder = tempfile::tempdir().unwrap();
+    finish(begin(folder.path()));
+    let connection = Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+    crate::audit::schema::back_to(&connection, 9);
+    let old = "INSERT INTO run_told (run, told) VALUES (1, '{}');
+        INSERT INTO run_note (run, time_ms, text) VALUES (1, 1, 'a'), (1, 2, 'b')";
+    connection.execute_batch(old).unwrap();
+    drop(connection);
+
+    for _ in 0..2 {
+        Store::open(folder.path(), Options::default()).unwrap();
+        let found = verify(folder.path(), &[]);
+        assert!(found.holds(), "{:?}", found.faults);
+        assert_eq!((found.links, found.adopted), (2 + 3 + 1, 3));
+    }
+
+    let connection = Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+    connection.execute("UPDATE run_note SET text = 'c' WHERE id = 2", []).unwrap();
+    assert_eq!(kinds(&verify(folder.path(), &[])), [FaultKind::Changed]);
 }
 
 #[test]

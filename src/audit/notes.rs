@@ -1,10 +1,13 @@
-//! What happened to a run itself: a policy that changed, an edit that could not be used. Not chained: what was decided
-//! stands in each record, with the policy's hash.
+//! What happened to a run itself: a policy that changed, an edit that could not be used.
 
-use rusqlite::params;
+use rusqlite::{TransactionBehavior, params};
 
 use crate::{
-    audit::{AuditError, Reader, Store, schema},
+    audit::{
+        AuditError, Reader, Store,
+        chain::{LinkKind, Tail},
+        schema, stored,
+    },
     model::RunId,
 };
 
@@ -23,11 +26,17 @@ impl Store {
     /// # Errors
     /// The store cannot be written to.
     pub fn note(&self, run: RunId, note: &RunNote) -> Result<(), AuditError> {
-        let connection = schema::open_for_writing(self.database(), self.sync())?;
-        connection.execute(
+        let mut connection = schema::open_for_writing(self.database(), self.sync())?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(
             "INSERT INTO run_note (run, time_ms, text) VALUES (?1, ?2, ?3)",
             params![run.get(), note.time_ms, note.text],
         )?;
+        let id = transaction.last_insert_rowid();
+        if let Some(note) = stored::note(&transaction, id)? {
+            Tail::read(&transaction)?.append(&transaction, LinkKind::RunNote, id, &note)?;
+        }
+        transaction.commit()?;
         Ok(())
     }
 }

@@ -100,6 +100,9 @@ fn migrate(connection: &mut Connection) -> Result<(), AuditError> {
         // After every step, so that what is hashed is what later readers see.
         stored::adopt(&transaction)?;
     }
+    if found < WITH_TOLD_AND_NOTES {
+        stored::adopt_told_and_notes(&transaction)?;
+    }
     transaction.pragma_update(None, "user_version", NEWEST)?;
     transaction.commit()?;
     Ok(())
@@ -114,7 +117,7 @@ fn has_chain(connection: &Connection) -> Result<bool, AuditError> {
 /// is renamed, filled in afterwards, or dropped.
 ///
 /// The first step makes schema [`OLDEST`], each other one the next. A step that was released is never changed again.
-const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, NOTES, WATCH, FACTS];
+const MIGRATIONS: &[&str] = &[FIRST, BASELINE, CHAIN, told::MIGRATION, NOTES, WATCH, FACTS, TOLD_AND_NOTES];
 
 /// Takes a store back to an older schema, as it was before a later version opened it.
 #[cfg(test)]
@@ -127,6 +130,7 @@ pub(super) fn back_to(connection: &Connection, version: u32) {
         "DROP TABLE run_note",
         "ALTER TABLE run DROP COLUMN watch",
         "DROP TABLE fact",
+        "DELETE FROM chain WHERE kind IN (6, 7)",
     ];
     assert_eq!(UNDONE.len() + 1, MIGRATIONS.len(), "each step has what undoes it");
     for undo in UNDONE[(version - OLDEST) as usize..].iter().rev() {
@@ -257,6 +261,12 @@ const FACTS: &str = "
         value    TEXT NOT NULL
     ) WITHOUT ROWID, STRICT;
 ";
+
+/// The first schema whose chain takes in what runs were told and what happened to them.
+const WITH_TOLD_AND_NOTES: u32 = 10;
+
+/// Changes no table: what is there gets its links.
+const TOLD_AND_NOTES: &str = "";
 
 /// One link a record, in the order in which they were written. Of a run's end the row keeps the head.
 const CHAIN: &str = "

@@ -181,6 +181,59 @@ pub(super) fn adopt(connection: &Connection) -> Result<(), AuditError> {
     Ok(())
 }
 
+/// What the client of a run was told, as it is stored; `None` if nobody knew.
+pub(super) fn told(connection: &Connection, run: i64) -> Result<Option<ContentDigest>, AuditError> {
+    row(connection, "SELECT * FROM run_told WHERE run = ?1", run)
+}
+
+/// What happened to a run, as it is stored; `None` if there is no such note.
+pub(super) fn note(connection: &Connection, id: i64) -> Result<Option<ContentDigest>, AuditError> {
+    row(connection, "SELECT * FROM run_note WHERE id = ?1", id)
+}
+
+/// The runs of which it is known what their client was told.
+pub(super) fn told_runs(connection: &Connection) -> Result<Vec<i64>, AuditError> {
+    numbers(connection, "SELECT run FROM run_told ORDER BY run", [])
+}
+
+/// What happened to runs, by number.
+pub(super) fn notes(connection: &Connection) -> Result<Vec<i64>, AuditError> {
+    numbers(connection, "SELECT id FROM run_note ORDER BY id", [])
+}
+
+/// All of a row.
+fn row(connection: &Connection, sql: &str, id: i64) -> Result<Option<ContentDigest>, AuditError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns = column_names(&statement);
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let mut content = Content::new();
+    for (at, column) in columns.iter().enumerate() {
+        content.add(column, row.get_ref(at)?);
+    }
+    Ok(Some(content.digest()))
+}
+
+/// Appends a link for what runs were told and what happened to them, in a store whose chain did not take these in.
+pub(super) fn adopt_told_and_notes(connection: &Connection) -> Result<(), AuditError> {
+    let mut tail = Tail::read(connection)?;
+    let mut links = 0;
+    for run in told_runs(connection)? {
+        let Some(told) = told(connection, run)? else { continue };
+        tail.append(connection, LinkKind::RunTold, run, &told)?;
+        links += 1;
+    }
+    for id in notes(connection)? {
+        let Some(note) = note(connection, id)? else { continue };
+        tail.append(connection, LinkKind::RunNote, id, &note)?;
+        links += 1;
+    }
+    if links > 0 {
+        tail.append(connection, LinkKind::Adopted, links, &Content::new().digest())?;
+    }
+    Ok(())
+}
+
 /// Notes in a run's row what the head was at its end. The head covers the row; so the row cannot cover the head.
 pub(super) fn write_head(connection: &Connection, run: i64, head: &ChainHash) -> Result<(), AuditError> {
     let values = rusqlite::params![run, head.to_string()];

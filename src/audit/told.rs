@@ -1,9 +1,13 @@
 //! What the client of a run was told, kept with the run as JSON.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use crate::{
-    audit::{AuditError, Reader, Store, schema},
+    audit::{
+        AuditError, Reader, Store,
+        chain::{LinkKind, Tail},
+        schema, stored,
+    },
     model::{EffectiveSwitches, RunId},
 };
 
@@ -16,17 +20,20 @@ pub(super) const MIGRATION: &str = "
 ";
 
 impl Store {
-    /// Keeps what the client of `run` was told.
+    /// Keeps what the client of `run` was told. It is told once.
     ///
     /// # Errors
-    /// The store cannot be written to.
+    /// The store cannot be written to, or knows already what the client was told.
     pub fn record_told(&self, run: RunId, told: &EffectiveSwitches) -> Result<(), AuditError> {
         let told = serde_json::to_string(told).map_err(|error| AuditError::Rejected(error.to_string()))?;
-        let connection = schema::open_for_writing(self.database(), self.sync())?;
-        connection.execute(
-            "INSERT OR REPLACE INTO run_told (run, told) VALUES (?1, ?2)",
-            params![run.get(), told],
-        )?;
+        let mut connection = schema::open_for_writing(self.database(), self.sync())?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("INSERT INTO run_told (run, told) VALUES (?1, ?2)", params![run.get(), told])?;
+        let run = i64::from(run.get());
+        if let Some(told) = stored::told(&transaction, run)? {
+            Tail::read(&transaction)?.append(&transaction, LinkKind::RunTold, run, &told)?;
+        }
+        transaction.commit()?;
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub struct Verification {
     pub flows: u64,
     /// How many runs are in the chain.
     pub runs: u64,
-    /// How many links, from the first, are about records that are older than the chain.
+    /// How many links are about records that are older than them.
     pub adopted: u64,
     /// What is wrong, in order of place; the first [`FAULTS`].
     pub faults: Vec<Fault>,
@@ -140,6 +140,7 @@ impl fmt::Display for Fault {
 enum Record {
     Flow(i64, &'static str),
     Links(i64, i64),
+    Note(i64),
     Run(i64, &'static str),
     Set(i64),
 }
@@ -153,6 +154,7 @@ impl fmt::Display for Record {
             },
             Self::Links(first, last) if first == last => write!(f, "link {first}"),
             Self::Links(first, last) => write!(f, "links {first} to {last}"),
+            Self::Note(id) => write!(f, "note {id} of what happened to a run"),
             Self::Run(id, part) => match u32::try_from(id).ok().and_then(RunId::new) {
                 Some(id) => write!(f, "run {id}, {part}"),
                 None => write!(f, "run with number {id}, {part}"),
@@ -166,6 +168,7 @@ const BEGIN: &str = "begin";
 const CLOSING: &str = "closing";
 const END: &str = "end";
 const OPENING: &str = "opening";
+const TOLD: &str = "what its client was told";
 
 impl Reader {
     /// Checks every record against the chain, and looks for `heads` that were noted earlier. `progress` is told how many
@@ -188,6 +191,8 @@ impl Reader {
             flows: Seen::default(),
             open: HashSet::new(),
             runs: BTreeMap::new(),
+            told: BTreeSet::new(),
+            notes: BTreeSet::new(),
             payloads: 0,
         };
         let mut missing: Vec<ChainHash> = heads.to_vec();
@@ -212,6 +217,9 @@ struct Walk<'c> {
     open: HashSet<i64>,
     /// Runs that began, and the head that each notes while the link of its end has not come.
     runs: BTreeMap<i64, bool>,
+    /// Runs of which it is known what their client was told.
+    told: BTreeSet<i64>,
+    notes: BTreeSet<i64>,
     payloads: u64,
 }
 
@@ -271,13 +279,15 @@ impl Walk<'_> {
             LinkKind::Opening => (Record::Flow(subject, OPENING), self.flows.insert(subject)),
             LinkKind::RunBegin => (Record::Run(subject, BEGIN), self.runs.insert(subject, false).is_none()),
             LinkKind::RunEnd => (Record::Run(subject, END), self.runs.insert(subject, true) != Some(true)),
+            LinkKind::RunNote => (Record::Note(subject), self.notes.insert(subject)),
+            LinkKind::RunTold => (Record::Run(subject, TOLD), self.told.insert(subject)),
         };
         if !is_first {
             self.found.add(FaultKind::LinkedTwice, Some(link), Some(record));
         }
         let content = match kind {
             LinkKind::Adopted => {
-                self.found.adopted = u64::try_from(subject).unwrap_or(0);
+                self.found.adopted = self.found.adopted.saturating_add(u64::try_from(subject).unwrap_or(0));
                 Some(Content::new().digest())
             }
             LinkKind::Closing => {
@@ -297,6 +307,8 @@ impl Walk<'_> {
                 }
                 run.and_then(|run| run.end)
             }
+            LinkKind::RunNote => stored::note(self.connection, subject)?,
+            LinkKind::RunTold => stored::told(self.connection, subject)?,
         };
         let Some(content) = content else {
             self.found.add(FaultKind::RecordMissing, Some(link), Some(record));
@@ -346,6 +358,16 @@ impl Walk<'_> {
                 None => self.found.add(FaultKind::Unlinked, None, Some(Record::Run(id, BEGIN))),
                 Some(false) if ends => self.found.add(FaultKind::Unlinked, None, Some(Record::Run(id, END))),
                 Some(_) => {}
+            }
+        }
+        for run in stored::told_runs(self.connection)? {
+            if !self.told.contains(&run) {
+                self.found.add(FaultKind::Unlinked, None, Some(Record::Run(run, TOLD)));
+            }
+        }
+        for note in stored::notes(self.connection)? {
+            if !self.notes.contains(&note) {
+                self.found.add(FaultKind::Unlinked, None, Some(Record::Note(note)));
             }
         }
         if self.count("payload")? != self.payloads {

@@ -9,6 +9,7 @@ use crate::{
         output::{self, Terminal},
     },
     config::Settings,
+    inspect,
     rules::{Kind, Rule, RuleSet},
 };
 
@@ -29,6 +30,7 @@ pub(super) fn execute(command: &Rules, settings: &Settings, _terminal: &Terminal
 
 fn check(rules: &RuleSet, json: bool, budget: f64) -> (String, Exit) {
     let failures = rules.prove();
+    let unredacted = inspect::prove_redaction(rules);
     let crossed = rules.cross_hits();
     let costs: Vec<(&Rule, f64)> = rules
         .rules()
@@ -37,12 +39,18 @@ fn check(rules: &RuleSet, json: bool, budget: f64) -> (String, Exit) {
         .map(|(rule, bytes)| (rule, bytes as f64 / SAMPLE.len() as f64))
         .collect();
     let dear: Vec<_> = costs.iter().filter(|(_, cost)| *cost > budget).collect();
-    let exit = if failures.is_empty() && dear.is_empty() { Exit::Success } else { Exit::No };
+    let exit = if failures.is_empty() && unredacted.is_empty() && dear.is_empty() {
+        Exit::Success
+    } else {
+        Exit::No
+    };
     let mut text = String::new();
     if json {
-        for failure in &failures {
+        for (kind, failure) in
+            failures.iter().map(|it| ("sample", it)).chain(unredacted.iter().map(|it| ("redaction", it)))
+        {
             let object = serde_json::json!({
-                "kind": "sample", "rule": failure.rule, "sample": failure.number, "why": failure.why,
+                "kind": kind, "rule": failure.rule, "sample": failure.number, "why": failure.why,
             });
             let _ = writeln!(text, "{object}");
         }
@@ -60,7 +68,7 @@ fn check(rules: &RuleSet, json: bool, budget: f64) -> (String, Exit) {
         }
         return (text, exit);
     }
-    for failure in &failures {
+    for failure in failures.iter().chain(&unredacted) {
         let place = rules.rule(&failure.rule).map(|rule| rule.place.to_string()).unwrap_or_default();
         let _ = writeln!(text, "error: {place}: {failure}");
     }
@@ -82,9 +90,10 @@ fn check(rules: &RuleSet, json: bool, budget: f64) -> (String, Exit) {
     let dearest = costs.iter().max_by(|a, b| a.1.total_cmp(&b.1));
     let _ = writeln!(
         text,
-        "{} rules, {samples} samples: {} failed, {} over the budget, {} cross-hits",
+        "{} rules, {samples} samples: {} failed, {} failed once redacted, {} over the budget, {} cross-hits",
         rules.rules().len(),
         failures.len(),
+        unredacted.len(),
         dear.len(),
         crossed.len()
     );

@@ -72,7 +72,7 @@ fn as_text(found: &Verification) -> String {
         let adopted = found.adopted;
         _ = writeln!(
             text,
-            "The first {adopted} links were made later than their records: since then nothing may change."
+            "{adopted} links were made later than their records: since then nothing may change."
         );
     }
     let what = if found.holds() { "holds" } else { "does not hold" };

@@ -9,6 +9,7 @@ mod credential;
 mod head;
 mod names;
 mod news;
+mod proof;
 mod rewrite;
 mod stream;
 mod walk;
@@ -31,6 +32,7 @@ use crate::{
 
 pub use capture::Capture;
 pub use news::Known;
+pub use proof::prove_redaction;
 use walk::Classified;
 
 /// What to send on.

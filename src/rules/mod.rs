@@ -16,6 +16,7 @@ mod samples;
 mod scan;
 mod set;
 mod spec;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod validators;
@@ -25,7 +26,7 @@ pub use error::RuleError;
 pub use finders::Finder;
 pub use known::KnownValue;
 pub use preview::preview;
-pub use samples::SampleFailure;
+pub use samples::{HitSample, SampleFailure};
 pub use scan::{Hit, Scratch};
 pub use set::RuleSet;
 pub use spec::{

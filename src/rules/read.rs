@@ -12,6 +12,7 @@ use crate::{
         finders::Finder,
         required,
         spec::{Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Sample, Shape, Variant},
+        stand_in,
         validators::Check,
     },
 };
@@ -181,6 +182,11 @@ fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<
             return Err(table.bad(key, why).into());
         }
     }
+    let redact = read_redaction(table, "redact")?.ok_or_else(|| table.missing("redact"))?;
+    let mut allow = read_allow(table)?;
+    if matches!(kind, Kind::Value(_)) {
+        allow.extend(stand_in::allowed(&redact));
+    }
     Ok(Rule {
         id: RuleId::new(id),
         title: table.required_text("title")?.into(),
@@ -198,10 +204,10 @@ fn read_rule(table: &Table<'_>, defaults: &Defaults, pack: &Arc<str>) -> Result<
         checks: read_checks(table)?,
         grades: read_grades(table)?,
         context: read_context(table)?,
-        allow: read_allow(table)?,
+        allow,
         unless_value: boxed(table, "unless_value")?.unwrap_or_else(|| defaults.unless_value.clone()),
         inside: read_inside(table)?,
-        redact: read_redaction(table, "redact")?.ok_or_else(|| table.missing("redact"))?,
+        redact,
         samples: read_samples(table, &kind)?,
         kind,
     })

@@ -4,8 +4,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 
 use crate::{
-    model::{DestinationId, Document, DocumentBuilder, FieldKind, Name, NodeId},
-    rules::{RuleSet, Sample, Scratch},
+    model::{DestinationId, Document, DocumentBuilder, FieldKind, Name, NodeId, TextId},
+    rules::{Hit, Rule, RuleSet, Sample, Scratch},
 };
 
 /// A sample that its rule does not live up to.
@@ -20,18 +20,71 @@ pub struct SampleFailure {
     pub why: Box<str>,
 }
 
+/// A sample in which its rule finds something, with its generators expanded.
+#[derive(Clone, Debug)]
+pub struct HitSample {
+    /// The rule's place in [`RuleSet::rules`].
+    pub rule: usize,
+    /// Which of its samples, from 1.
+    pub number: usize,
+    /// The field that holds it; `None` for a text by itself.
+    pub path: Option<Box<str>>,
+    /// The text, or the field's value.
+    pub text: String,
+    /// What redaction makes of it, where the sample says so.
+    pub out: Option<String>,
+}
+
 impl RuleSet {
+    /// Every sample in which something is to be found.
+    pub fn hit_samples(&self) -> Vec<HitSample> {
+        let mut samples = Vec::new();
+        for (index, rule) in self.rules().iter().enumerate() {
+            for (number, sample) in rule.samples.iter().enumerate() {
+                let (path, text, out) = match sample {
+                    Sample::Hit { text, span: _ } => (None, text, &None),
+                    Sample::HitPath { path, value, out } => (Some(path.clone()), value, out),
+                    Sample::Miss { .. } | Sample::MissPath { .. } => continue,
+                };
+                let id = rule.id.as_str();
+                // What cannot be expanded is refused when the file is read.
+                let Ok(text) = expand(text, id) else { continue };
+                let out = out.as_deref().and_then(|out| expand(out, id).ok());
+                samples.push(HitSample { rule: index, number: number + 1, path, text, out });
+            }
+        }
+        samples
+    }
+
+    /// What all rules find in `text` at the place that a sample names; overlaps are not resolved. Ranges are those of
+    /// `text`.
+    pub fn scan_sample(&self, sample: &HitSample, text: &str, scratch: &mut Scratch) -> Vec<Hit> {
+        let destination = destination(&self.rules()[sample.rule]);
+        let (document, begins) = match &sample.path {
+            None => (plain_text(text), 0),
+            Some(path) => match one_field(path, text) {
+                Ok(document) => {
+                    let begins = document.text(TextId::BODY).len() - text.len();
+                    (document, begins)
+                }
+                Err(_) => return Vec::new(),
+            },
+        };
+        let mut hits = self.scan_all(&document, &destination, scratch);
+        hits.retain_mut(|hit| {
+            let starts = hit.range.start.checked_sub(begins);
+            starts.map(|start| hit.range = start..hit.range.end - begins).is_some()
+        });
+        hits
+    }
+
     /// Proves every sample of every rule, each rule by itself. Returns what fails.
     pub fn prove(&self) -> Vec<SampleFailure> {
         let mut scratch = Scratch::default();
         let mut failures = Vec::new();
         for (index, rule) in self.rules().iter().enumerate() {
             for (number, sample) in rule.samples.iter().enumerate() {
-                let destination = rule
-                    .destinations
-                    .first()
-                    .map_or_else(|| DestinationId::new("sample"), |id| DestinationId::new(id));
-                if let Err(why) = self.prove_one(index, sample, &destination, &mut scratch) {
+                if let Err(why) = self.prove_one(index, sample, &destination(rule), &mut scratch) {
                     failures.push(SampleFailure {
                         rule: rule.id.as_str().into(),
                         number: number + 1,
@@ -74,6 +127,11 @@ impl RuleSet {
             }
         }
     }
+}
+
+/// Whom a rule's samples are sent to.
+fn destination(rule: &Rule) -> DestinationId {
+    DestinationId::new(rule.destinations.first().map_or("sample", |id| &**id))
 }
 
 pub(super) fn plain_text(text: &str) -> Document {

@@ -342,3 +342,33 @@ fn what_a_policy_would_have_let_out_is_written_and_what_it_blocks_is_counted() {
     assert_eq!(onto_itself.status.code(), Some(2), "{}", text(&onto_itself.stderr));
     assert!(fs::read_to_string(&file).unwrap().contains("bob@example.com"), "the recording is whole");
 }
+
+#[test]
+fn rules_whose_samples_are_found_again_once_redacted_fail_the_check() {
+    let product = Product::new();
+    let rules = |method: &str| {
+        format!(
+            "schema = 1\npack = \"mine\"\nversion = \"1\"\n[[rule]]\nid = \"mine.key\"\ntitle = \"Key\"\nentity = \"API_KEY\"\n\
+             category = \"secret.vendor\"\nanchors = [\"minekey=\"]\nregex = 'minekey=(?P<hit>[a-zA-Z.]{{4,20}})'\n\
+             redact = {{ {method} }}\ntest = [{{ hit = \"minekey=abcdefgh\" }}, {{ miss = \"minekey=\" }}]\n"
+        )
+    };
+    let check = |method: &str| {
+        let file = product.write("rules/mine.toml", rules(method));
+        let folder = file.parent().unwrap().to_str().unwrap();
+        product.run(&["rules", "check", "--json", "--budget", "10", "--rules", folder])
+    };
+
+    let (still, found) = (
+        check("method = \"replace\", template = \"REDACTED.mine\""),
+        check("method = \"mask\", keep_first = 1"),
+    );
+
+    assert_eq!(still.status.code(), Some(0), "{}{}", text(&still.stdout), text(&still.stderr));
+    assert_eq!(found.status.code(), Some(1));
+    let objects = objects(&found);
+    let failures: Vec<_> = objects.iter().filter(|object| object["kind"] == "redaction").collect();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!((&failures[0]["rule"], &failures[0]["sample"]), (&json!("mine.key"), &json!(1)));
+    assert!(failures[0]["why"].as_str().unwrap().contains("`mine.key` finds something"), "{failures:?}");
+}

@@ -1,7 +1,9 @@
-//! `cargo run --release` prints every row; `-- profile NAME SECONDS` runs one body for a profiler.
+//! `cargo run --release` prints every row; `-- redaction` prints what redacting costs beside observing, and nothing else;
+//! `-- profile NAME SECONDS` runs one body for a profiler.
 
 mod allocations;
 mod bodies;
+mod redaction;
 
 use std::{hint::black_box, time::Instant};
 
@@ -97,6 +99,9 @@ fn synthetic(count: usize) -> RuleSet {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["redaction"] {
+        return redaction::print();
+    }
     let set = RuleSet::from_sources(&embedded()).expect("shipped rules");
     let mut scratch = Scratch::default();
     let cases = cases();
@@ -205,4 +210,5 @@ fn main() {
         );
     }
     println!("worst: {} at {:.0} MB/s", worst.1, 1e3 / worst.0);
+    redaction::print();
 }
