@@ -50,7 +50,7 @@ pub(super) struct Scanned<'i> {
     pub(super) decoded: Decoded<'i>,
     pub(super) head: Head,
     pub(super) hits: Vec<Hit>,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// A request about which policy has decided.

@@ -37,10 +37,6 @@ class Checks:
         """Whether anything did not hold so far."""
         return bool(self._problems)
 
-    def take(self, other: "Checks") -> None:
-        """Takes over what another one noted."""
-        self._problems += other._problems
-
     def equal(self, got: object, wanted: object, what: str) -> bool:
         """Notes a difference."""
         return self.that(got == wanted, f"{what}: got {_short(got)}, wanted {_short(wanted)}")

@@ -1,5 +1,9 @@
 """What `private` lets out, on the real clients and on SDKs: nothing planted, in whatever encoding, and everything else as
-it was sent. The origin reads every body with decoders of its own; what was sent is the body that a full capture keeps.
+it was sent. The origin reads every body with decoders of its own.
+
+A client or SDK runs under both policies. What it said under `private` holds nothing planted; and to say what else was
+changed, what the origin got under `observe` is sent once more, byte for byte, through `private`: then both sides of the
+proxy are known, and neither from the proxy. Where they differ, the record must say so.
 
 Every probe is first shown to see each planted value at the origin of a run that changes nothing (PITFALLS 33).
 """
@@ -27,7 +31,7 @@ from origin import Origin, Request
 from product import Proxy, Store, to_origin
 from real_client import EXPECTED, store_run
 from sandbox import PROMPT_EMAIL, Auth, Sandbox, client_command
-from senders import Way
+from senders import Case, Way, by_hand_h1, by_hand_h2
 
 # A field of JSON: `null` or a number or a string as it is spelled, or what holds others.
 _TOKEN = re.compile(rb'\s*("(?:[^"\\]|\\.)*"|[^\s,:{}\[\]"]+|[,:{}\[\]])', re.DOTALL)
@@ -39,12 +43,13 @@ SHOWN = 4
 
 def client(kind: Client, auth: Auth) -> None:
     """The client's own telemetry."""
+    sent: list[Request] = []
     with Checks() as check:
         seen: dict[str, set[str]] = {}
         for policy in ("observe", "private"):
             with Origin(origin_certificates(), answers.answer) as origin, Sandbox(auth) as sandbox:
                 store = Store(sandbox)
-                flags = [*to_origin(origin), "--policy", policy, "--capture", "full", "--quiet", "--", *client_command(kind)]
+                flags = [*to_origin(origin), "--policy", policy, "--quiet", "--", *client_command(kind)]
                 result = store_run(sandbox, store, origin, flags)
                 check.equal((result.code, result.stdout), (0, f"{answers.FINAL_TEXT}\n"), f"{policy}: exit code and stdout of {result}")
                 check.equal(result.stderr, "", f"{policy}: stderr")
@@ -54,9 +59,11 @@ def client(kind: Client, auth: Auth) -> None:
                 check.that(not missing, f"{policy}: nothing arrived at {missing}")
                 check.equal(origin.faults(), [], f"{policy}: breaches of HTTP at the origin")
                 seen[policy] = _seen(check, policy, requests, _planted(sandbox))
-                _check_all(check, policy, store, requests)
+                sent = requests if policy == "observe" else sent
+                _check_readable(check, policy, requests)
                 spooled = sorted(path.name for path in (sandbox.home / ".claude").rglob("1p_failed_events*"))
                 check.equal(spooled, [], f"{policy}: spooled batches (PITFALLS 1)")
+        _check_again(check, sent)
         wanted = {"device", "session"}
         if (kind.version, auth) == ("2.1.329", Auth.SIGNED_IN):
             wanted |= {"account", "organization"}
@@ -65,13 +72,14 @@ def client(kind: Client, auth: Auth) -> None:
 
 def exports(way: otlp.Way) -> None:
     """The signed-in client with OpenTelemetry and all its content on, beside its own telemetry."""
+    sent: list[Request] = []
     with Checks() as check:
         for policy in ("observe", "private"):
             said = otlp.Conversation()
             with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.SIGNED_IN) as sandbox:
                 said.on(origin, sandbox)
                 store = Store(sandbox)
-                flags = ("--policy", policy, "--capture", "full", "--quiet")
+                flags = ("--policy", policy, "--quiet")
                 result = otlp.run(sandbox, store, origin, way, *flags, without=("DISABLE_TELEMETRY",))
                 check.equal((result.code, result.stdout), (0, f"{said.text}\n"), f"{policy}: exit code and stdout of {result}")
                 requests = [r for r in origin.requests() if r.host == otlp.COLLECTOR or truth.destination(r) in truth.TELEMETRY]
@@ -85,7 +93,10 @@ def exports(way: otlp.Way) -> None:
                 if policy == "observe":
                     missing = planted.keys() - seen - {"credential"}
                     check.that(not missing, f"the probe does not see {missing} in a run that changes nothing: it shows nothing")
-                _check_all(check, policy, store, requests)
+                sent = requests if policy == "observe" else sent
+                _check_readable(check, policy, requests)
+        if way.scheme == "https":
+            _check_again(check, sent, "--intercept", way.authority)
 
 
 def opentelemetry(language: str, protocol: str) -> None:
@@ -133,7 +144,7 @@ def every_place() -> None:
                 arrived = b"\n".join(probe.arrived(request) for request in origin.requests())
             for place, value in planted.values.items():
                 # What opens the door is what the receiver needs.
-                if place in ("authorization", "x-api-key"):
+                if place in ("authorization", "x-api-key", "cookie", "query"):
                     continue
                 form = probe.seen(value, arrived)
                 if policy == "observe":
@@ -172,11 +183,12 @@ def notices_differences() -> None:
 
 def _sdk(check: Checks, language: str, job: dict, places: set[str], *flags: str) -> list[Request]:
     """Runs a sender under both policies; what arrived under `private`."""
+    sent: list[Request] = []
     command = [str(clients.python()), str(sdk.HERE / "sdk_sender.py")] if language == "python" else [clients.tool("node"), str(sdk.HERE / "sdk_sender.mjs")]
     for policy in ("observe", "private"):
         plants = {place: f"{place.replace(' ', '.')}.{secrets.token_hex(4)}@example.com" for place in sorted(places)}
         with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox:
-            with Proxy(sandbox, origin, *flags, "--policy", policy, "--capture", "full") as proxy:
+            with Proxy(sandbox, origin, *flags, "--policy", policy) as proxy:
                 host, port = proxy.address
                 asked = job | {"plants": plants, "proxy": {"url": proxy.url, "host": host, "port": port}, "modules": str(clients.sdks())}
                 done = subprocess.run(
@@ -195,7 +207,13 @@ def _sdk(check: Checks, language: str, job: dict, places: set[str], *flags: str)
                 seen = _seen(check, policy, requests, {place: {value} for place, value in plants.items()})
                 if policy == "observe":
                     check.equal(seen, places, f"{about}: places of which the probe sees the value")
-                _check_all(check, about, proxy.store, [request for request in requests if request.body])
+                requests = [request for request in requests if request.body]
+                sent = requests if policy == "observe" else sent
+                _check_readable(check, about, requests)
+                # Node leaves before it has heard the answer to what it says of its own errors.
+                same = [Counter(request.path for request in some if "sdk_exception" not in request.path) for some in (sent, requests)]
+                check.equal(same[1], same[0], f"{about}: requests that arrived")
+    _check_again(check, sent, *flags)
     return requests
 
 
@@ -226,47 +244,56 @@ def _seen(check: Checks, policy: str, requests: list[Request], planted: dict[str
     return kinds
 
 
-def _check_all(check: Checks, about: str, store: Store, requests: list[Request]) -> None:
-    """Each request that arrived is what was sent, but for what its record says was changed."""
-    file = store.folder.parent / "sent.har"
-    written = store.command("log", "--har", str(file))
-    if not check.equal(written.code, 0, f"`log --har`: {written}"):
+def _check_readable(check: Checks, about: str, requests: list[Request]) -> None:
+    """Their receiver can read them."""
+    for request in (request for request in requests if request.body):
+        check.that(request.complete, f"{about}: {request} did not arrive whole")
+        check.that(_read(request, request.body), f"{about}: {request}: the origin reads nothing in it")
+
+
+def _check_again(check: Checks, sent: list[Request], *flags: str) -> None:
+    """The same requests once more, through `private`: what arrives is what was sent, but for what the record says."""
+    sent = [request for request in sent if request.body]
+    changed, known = 0, {"content-length", "host", "transfer-encoding", "connection"}
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox:
+        with Proxy(sandbox, origin, *flags, "--policy", "private") as proxy:
+            way = Way("plainsight", proxy.url, proxy.store.ca())
+            for request in sent:
+                send = by_hand_h2 if request.protocol == "HTTP/2" else by_hand_h1
+                fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers if name.decode().lower() not in known)
+                send(way, Case("again", f"https://{request.authority}{request.target}", request.method, fields, request.body))
+            arrived = origin.requests()
+            flows = [json.loads(proxy.store.show(flow["id"])) for flow in proxy.store.log() if flow["method"] == "POST"]
+    check.equal(origin.faults(), [], "again: breaches of HTTP at the origin")
+    kept_back = [(flow["authority"], flow["path"], flow["error"], flow["not_inspected"]) for flow in flows if flow["outcome"] != "forwarded"]
+    if not check.equal((len(arrived), len(flows)), (len(sent), len(sent)), f"again: requests at the origin and in the log; not forwarded {kept_back}"):
         return
-    sent = {}
-    for entry in json.loads(file.read_text())["log"]["entries"]:
-        data = entry["request"].get("postData") or {}
-        text = data.get("text", "")
-        sent[entry["_plainsight"]["id"]] = base64.b64decode(text) if data.get("encoding") == "base64" else text.encode()
-    flows = [json.loads(store.show(flow["id"])) for flow in store.log() if flow["outcome"] == "forwarded"]
-    changed = 0
-    for request in requests:
-        what = f"{about}: {request.method} {request.authority}{request.path}"
-        same = [flow for flow in flows if flow["method"] == request.method and flow["authority"].split(":")[0] == request.host]
-        same = [flow for flow in same if ((flow["rewriting"] or {}).get("body_bytes", flow["request_bytes"])) == len(request.body)]
-        # Ids are masked in a target that is kept; bodies of one length are told apart by being the same.
-        exact = [flow for flow in same if not flow["rewriting"] and sent[flow["id"]] == request.body] or [flow for flow in same if flow["rewriting"]]
-        if not check.that(exact, f"{what}: {len(request.body)} bytes are not in the log, or were changed without a word of it"):
-            continue
-        # Two of one kind can be of one length: it is the one of which least was lost.
-        compared = [(flow, inner := Checks(), _compare(inner, what, request, flow, sent[flow["id"]])) for flow in exact]
-        flow, inner, _ = next((each for each in compared if not each[1].failed()), compared[0])
-        flows.remove(flow)
-        check.take(inner)
-        check.that(flow["rewriting"] is None or "private" in about, f"{what}: was changed")
+    for was, request, flow in zip(sent, arrived, sorted(flows, key=lambda flow: int(flow["id"].rsplit("-", 1)[1])), strict=True):
+        what = f"again: {was.method} {was.authority}{was.path}"
+        check.equal((request.method, request.authority, request.path.split("/")[1], request.protocol), (was.method, was.authority, was.path.split("/")[1], was.protocol), f"{what}: whose")
         check.that(request.complete, f"{what}: did not arrive whole")
-        changed += flow["rewriting"] is not None
-    check.that(changed or "private" not in about, f"{about}: nothing was redacted")
-
-
-def _compare(check: Checks, about: str, request: Request, flow: dict, sent: bytes) -> None:
-    """What arrived is what was sent but for the edits of its record."""
-    if (rewriting := flow["rewriting"]) is None:
-        return
-    check.equal(rewriting["edits_left_out"], 0, f"{about}: edits left out")
-    edits = [edit["path"].split(":", 1)[1] for edit in rewriting["edits"] if edit["path"].split(":", 1)[0] not in HEAD]
-    before = _read(request, sent)
-    check.that(before, f"{about}: nothing to compare")
-    _check_kept(check, about, before, _read(request, request.body), edits)
+        check.equal(request.header("content-encoding"), was.header("content-encoding"), f"{what}: content coding")
+        rewriting = flow["rewriting"]
+        if rewriting is None:
+            check.that(request.body == was.body and request.target == was.target, f"{what}: was changed without a word of it")
+            continue
+        changed += 1
+        check.equal(rewriting["edits_left_out"], 0, f"{what}: edits left out")
+        paths = [edit["path"] for edit in rewriting["edits"]]
+        heads = {path.split("/")[0].lower() for path in paths if path.startswith("header:")}
+        for name, value in was.headers:
+            if (field := name.decode().lower()) not in known and f"header:{field}" not in heads:
+                check.that((name.lower(), value) in [(n.lower(), v) for n, v in request.headers], f"{what}: header field {field} is another")
+        if not any(path.startswith(("path:", "query:")) for path in paths):
+            check.equal(request.target, was.target, f"{what}: target")
+        edits = [path.split(":", 1)[1] for path in paths if path.split(":", 1)[0] not in HEAD]
+        if not edits:
+            check.that(request.body == was.body, f"{what}: the body is another")
+            continue
+        before = _read(was, was.body)
+        check.that(before, f"{what}: nothing to compare")
+        _check_kept(check, what, before, _read(was, request.body), edits)
+    check.that(changed, "again: nothing was redacted")
 
 
 def _read(request: Request, body: bytes) -> list[tuple[str, object]]:
