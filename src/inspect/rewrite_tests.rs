@@ -174,6 +174,23 @@ fn what_is_signed_or_has_a_digest_is_not_touched_and_stays_here() {
 }
 
 #[test]
+fn what_fails_open_leaves_as_it_is_and_does_not_pass_for_redacted() {
+    let private = crate::policy::PROFILES.iter().find(|profile| profile.name == "private").unwrap().text;
+    let text = private.replacen("telemetry     = \"closed\"", "telemetry     = \"open\"", 1);
+    let inspector = with_policy(Policy::from_toml("own.toml", &text).unwrap());
+    let headers = [("signature", "sha-256=:AAAA:")];
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &headers, complete(EVENTS));
+
+    let inspection = inspect(&inspector, request);
+
+    assert!(matches!(inspection.forward, Forward::Original));
+    let opening = &inspection.opening;
+    assert_eq!((opening.action, &*opening.policy_row), (Action::Allow, "fail.telemetry"));
+    assert_eq!(opening.not_inspected, Some(NotInspected::InternalError));
+    assert!(inspection.error.unwrap().contains("signed") && opening.rewriting.is_none());
+}
+
+#[test]
 fn the_head_is_redacted_and_its_credentials_are_not() {
     let key = ["sk", "ant", "api03", &"Ab3dEf7hIj".repeat(5)].join("-");
     let headers = [

@@ -200,6 +200,8 @@ impl Decided<'_> {
             (_, Some(Err(error))) => {
                 result.error = Some(error.to_string());
                 result.row = format!("fail.{}", destination.kind).into();
+                // What fails open leaves as it is, and must not pass for redacted.
+                result.action = Action::Allow;
                 if inspector.policy.on_failure(destination.kind) == Fail::Closed {
                     let wanted = inspector.policy.failure_answer();
                     (result.answered, result.forward) = refuse(wanted, answer::BY_FAILURE);

@@ -28,7 +28,7 @@ import truth
 from checks import Checks, origin_certificates
 from clients import Client, javascript, native
 from origin import Origin, Request
-from product import Proxy, Store, to_origin
+from product import Proxy, Store, binary, to_origin
 from real_client import EXPECTED, store_run
 from sandbox import PROMPT_EMAIL, Auth, Sandbox, client_command
 from senders import Case, Way, by_hand_h1, by_hand_h2
@@ -156,6 +156,29 @@ def every_place() -> None:
                 blocked = {flow["path"]: flow["not_inspected"] for flow in flows if flow["action"] == "block"}
                 check.that(blocked, "nothing that could not be read was kept back")
                 check.that(any(flow["action"] == "redact" for flow in flows), "nothing was redacted")
+
+
+def fails_open() -> None:
+    """Where a policy lets go on what cannot be redacted, the record says that it went as it was, and why."""
+    with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        text = sandbox.run([binary(), "policy", "show", "private"]).stdout
+        policy = sandbox.folder / "policy.toml"
+        policy.write_text(text.replace('telemetry     = "closed"', 'telemetry     = "open"', 1))
+        fields = (("Content-Type", "application/json"), ("Signature", "sig1=:AAAA:"))
+        body = json.dumps({"events": [{"event_data": {"email": "bob@corp.example.com"}}]}).encode()
+        for profile, wanted in (("private", ("block", "refused", "fail.telemetry")), (str(policy), ("allow", "forwarded", "fail.telemetry"))):
+            with Proxy(sandbox, origin, "--policy", profile) as proxy:
+                way = Way("plainsight", proxy.url, proxy.store.ca())
+                before = len(origin.requests())
+                for send in (by_hand_h1, by_hand_h2):
+                    send(way, Case("signed", canary.BATCH, "POST", fields, body))
+                flows = proxy.store.log()[-2:]
+            arrived = [request.body for request in origin.requests()[before:]]
+            check.equal(arrived, [body] * 2 if wanted[0] == "allow" else [], f"{wanted}: bodies that arrived")
+            for flow in flows:
+                check.equal((flow["action"], flow["outcome"], flow["policy_row"]), wanted, f"{flow['id']}: action, outcome and row")
+                check.equal(flow["not_inspected"], "internal-error", f"{flow['id']}: not_inspected")
+                check.that("signed" in (flow["error"] or ""), f"{flow['id']}: the record does not say why: {flow['error']!r}")
 
 
 def notices_differences() -> None:
@@ -371,7 +394,7 @@ def _leaves(body: bytes, path: str = "") -> Iterator[tuple[str, bytes]]:
 
 def tests() -> list[tuple[str, object]]:
     """Every test of this file, with its name."""
-    listed: list[tuple[str, object]] = [("harness.private-oracle", notices_differences), ("private.every-place", every_place)]
+    listed: list[tuple[str, object]] = [("harness.private-oracle", notices_differences), ("private.every-place", every_place), ("private.fails-open", fails_open)]
     for version, kind in (("2.1.329", native), ("2.0.14", javascript)):
         for auth in Auth:
             listed.append((f"private.client.{version}.{auth.value}", lambda k=kind, a=auth: client(k(), a)))
