@@ -172,7 +172,8 @@ def fails_open() -> None:
                 before = len(origin.requests())
                 for send in (by_hand_h1, by_hand_h2):
                     send(way, Case("signed", canary.BATCH, "POST", fields, body))
-                flows = proxy.store.log()[-2:]
+            # A flow is closed a moment after its answer has arrived.
+            flows = proxy.store.log()[-2:]
             arrived = [request.body for request in origin.requests()[before:]]
             check.equal(arrived, [body] * 2 if wanted[0] == "allow" else [], f"{wanted}: bodies that arrived")
             for flow in flows:
@@ -285,8 +286,8 @@ def _check_again(check: Checks, sent: list[Request], *flags: str) -> None:
                 send = by_hand_h2 if request.protocol == "HTTP/2" else by_hand_h1
                 fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers if name.decode().lower() not in known)
                 send(way, Case("again", f"https://{request.authority}{request.target}", request.method, fields, request.body))
-            arrived = origin.requests()
-            flows = [json.loads(proxy.store.show(flow["id"])) for flow in proxy.store.log() if flow["method"] == "POST"]
+        arrived = origin.requests()
+        flows = [json.loads(proxy.store.show(flow["id"])) for flow in proxy.store.log() if flow["method"] == "POST"]
     check.equal(origin.faults(), [], "again: breaches of HTTP at the origin")
     kept_back = [(flow["authority"], flow["path"], flow["error"], flow["not_inspected"]) for flow in flows if flow["outcome"] != "forwarded"]
     if not check.equal((len(arrived), len(flows)), (len(sent), len(sent)), f"again: requests at the origin and in the log; not forwarded {kept_back}"):
