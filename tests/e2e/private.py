@@ -85,7 +85,9 @@ def exports(way: otlp.Way) -> None:
                 requests = [r for r in origin.requests() if r.host == otlp.COLLECTOR or truth.destination(r) in truth.TELEMETRY]
                 signals = {sdk_truth.signal(request) for request in requests if request.host == otlp.COLLECTOR}
                 check.equal(signals, otlp.SIGNALS, f"{policy}: signals at the origin")
-                check.equal(origin.faults(), [], f"{policy}: breaches of HTTP at the origin")
+                # The client may end while one of its own destinations is still being dialled: that is no breach of HTTP.
+                faults = [fault for fault in origin.faults() if "TLS handshake" not in fault or "UNEXPECTED_EOF" not in fault]
+                check.equal(faults, [], f"{policy}: breaches of HTTP at the origin")
                 planted = _planted(sandbox)
                 planted |= {"prompt": {PROMPT_EMAIL}, "command": {said.command}, "output": {said.output}, "answer": {said.answer}}
                 planted |= {"path": {str(sandbox.work)}} if policy == "private" else {}
