@@ -4,6 +4,7 @@
 //! about again; what then would still have to change is changed, and what was not named must stand there as it was.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     hash::{BuildHasher as _, RandomState},
 };
@@ -23,9 +24,9 @@ use crate::{
 };
 
 use super::{
-    Inspector,
+    Inspector, credential,
     head::{Head, Part},
-    stream,
+    names, stream,
     walk::{self, Classified, Decided},
 };
 
@@ -232,9 +233,16 @@ impl Round {
     fn describe(&self, decided: &Decided<'_>) -> Rewriting {
         let scanned = &decided.scanned;
         let mut rewriting = Rewriting::default();
-        let of_head = scanned.head.parts().map(|part| &part.document).zip(&self.head);
-        for (document, edits) in of_head.chain(scanned.decoded.document.as_ref().map(|it| (it, &self.body))) {
-            let mut paths = PathWriter::new(document);
+        let of_head = scanned.head.parts().zip(&self.head);
+        let of_head = of_head.map(|(part, edits)| (&part.document, &part.hits[..], edits));
+        let of_body = scanned.decoded.document.as_ref().map(|body| (body, &scanned.hits[..], &self.body));
+        let mut findings = scanned.findings.iter();
+        for (document, hits, edits) in of_head.chain(of_body) {
+            // A name in which something was found is not written down either.
+            let previews: Vec<&str> =
+                findings.by_ref().take(hits.len()).map(|finding| &*finding.preview).collect();
+            let mask = |at: usize| Cow::Borrowed(previews.get(at).copied().unwrap_or(credential::MASK));
+            let mut paths = PathWriter::new(document).masking(names::masked(document, hits, mask));
             for Named { edit, method, keeps_nothing } in edits {
                 if rewriting.edits.len() == LISTED_EDITS {
                     rewriting.edits_left_out += 1;
@@ -447,7 +455,9 @@ fn is_kept(was: &Document, is: &Document, edits: &[Named]) -> bool {
     for field in was.fields() {
         let at = field.id().index();
         touched[at] |= field.parent().is_some_and(|parent| touched[parent.id().index()]);
-        if touched[at] || holds[at] || field.kind().is_branch() {
+        // The length of an item is told before it, and is another when the item is.
+        let is_told = payload::item_told(field).is_some_and(|item| holds[item.id().index()]);
+        if touched[at] || holds[at] || is_told || field.kind().is_branch() {
             continue;
         }
         match there.get_mut(&hasher.hash_one((paths.path(field), class(field), field.plain()))) {

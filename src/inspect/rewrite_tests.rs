@@ -96,6 +96,46 @@ fn a_record_lists_the_changes_and_keeps_nothing_that_was_taken_out() {
     }
 }
 
+#[test]
+fn a_record_of_changes_does_not_write_down_a_name_that_is_a_value() {
+    let body = r#"{"events":[{"event_data":{"bob@corp.example.com":{"email":"carol@example.net"}}}]}"#;
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &[], complete(body));
+
+    let inspection = inspect(&private(), request);
+
+    let edits = &inspection.opening.rewriting.as_ref().unwrap().edits;
+    let below = edits.iter().filter(|edit| edit.path.as_str().ends_with("/email")).count();
+    assert!(below == 1 && edits.len() == 2, "{edits:?}");
+    let kept = format!("{edits:?} {}", serde_json::to_string(&inspection.opening).unwrap());
+    assert!(!kept.contains("bob@") && !kept.contains("carol@"), "{kept}");
+}
+
+#[test]
+fn an_envelope_that_tells_lengths_leaves_redacted_with_the_right_ones() {
+    let event = r#"{"user":{"email":"canary.user@example.com"},"n":1.50}"#;
+    let other = r#"{"n":2}"#;
+    let body = format!(
+        "{{\"event_id\":\"9ec79c33ec9942ab8353589fcb2e04dc\"}}\n{{\"type\":\"event\",\"length\":{}}}\n{event}\n{{\"type\":\"transaction\",\"length\":{}}}\n{other}\n",
+        event.len(),
+        other.len()
+    );
+    let body = CapturedBody::Complete(Bytes::from(body));
+    let request = request("o42.ingest.us.sentry.io", "/api/4242/envelope/", &[], body);
+
+    let inspection = inspect(&private(), request);
+
+    let sent = rewritten(&inspection).body.clone().unwrap();
+    let text = std::str::from_utf8(&sent).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let header: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
+    assert!(!text.contains("canary"), "{text}");
+    assert_eq!(header["length"], lines[2].len());
+    assert_eq!(
+        (lines[3], lines[4]),
+        (&*format!("{{\"type\":\"transaction\",\"length\":{}}}", other.len()), other)
+    );
+}
+
 // PITFALLS 22
 #[test]
 fn every_content_coding_is_put_on_again() {
@@ -131,6 +171,23 @@ fn what_is_signed_or_has_a_digest_is_not_touched_and_stays_here() {
         assert!(inspection.error.unwrap().contains("signed"));
         assert!(inspection.opening.policy_row.starts_with("fail."));
     }
+}
+
+#[test]
+fn what_fails_open_leaves_as_it_is_and_does_not_pass_for_redacted() {
+    let private = crate::policy::PROFILES.iter().find(|profile| profile.name == "private").unwrap().text;
+    let text = private.replacen("telemetry     = \"closed\"", "telemetry     = \"open\"", 1);
+    let inspector = with_policy(Policy::from_toml("own.toml", &text).unwrap());
+    let headers = [("signature", "sha-256=:AAAA:")];
+    let request = request("api.anthropic.com", "/api/event_logging/v2/batch", &headers, complete(EVENTS));
+
+    let inspection = inspect(&inspector, request);
+
+    assert!(matches!(inspection.forward, Forward::Original));
+    let opening = &inspection.opening;
+    assert_eq!((opening.action, &*opening.policy_row), (Action::Allow, "fail.telemetry"));
+    assert_eq!(opening.not_inspected, Some(NotInspected::InternalError));
+    assert!(inspection.error.unwrap().contains("signed") && opening.rewriting.is_none());
 }
 
 #[test]

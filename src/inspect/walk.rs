@@ -50,7 +50,7 @@ pub(super) struct Scanned<'i> {
     pub(super) decoded: Decoded<'i>,
     pub(super) head: Head,
     pub(super) hits: Vec<Hit>,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// A request about which policy has decided.
@@ -200,6 +200,8 @@ impl Decided<'_> {
             (_, Some(Err(error))) => {
                 result.error = Some(error.to_string());
                 result.row = format!("fail.{}", destination.kind).into();
+                // What fails open leaves as it is, and must not pass for redacted.
+                result.action = Action::Allow;
                 if inspector.policy.on_failure(destination.kind) == Fail::Closed {
                     let wanted = inspector.policy.failure_answer();
                     (result.answered, result.forward) = refuse(wanted, answer::BY_FAILURE);

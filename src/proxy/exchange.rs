@@ -269,7 +269,10 @@ impl Step {
         let (mut flow, forward, error) = self.admit(&head, request, bytes.len()).await;
         let mut trailers = trailers;
         let bytes = match forward {
-            Forward::Original => bytes,
+            Forward::Original => {
+                flow.error = error;
+                bytes
+            }
             Forward::Refused(answer) => {
                 flow.status = Some(answer.status);
                 let response = match &error {

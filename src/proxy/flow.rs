@@ -39,6 +39,8 @@ pub(crate) struct Flow {
     pub(crate) request_bytes: Arc<AtomicU64>,
     pub(crate) response_bytes: u64,
     pub(crate) not_inspected: Option<NotInspected>,
+    /// What failed on our side before it was sent on all the same; what fails later takes its place.
+    pub(crate) error: Option<String>,
     /// Counted by the listener, which waits for it at shutdown.
     _alive: Arc<()>,
 }
@@ -60,6 +62,7 @@ impl Flow {
             request_bytes: Arc::default(),
             response_bytes: 0,
             not_inspected: None,
+            error: None,
             _alive: alive,
         }
     }
@@ -77,7 +80,7 @@ impl Flow {
             request_bytes: self.request_bytes.load(Ordering::Relaxed),
             response_bytes: self.response_bytes,
             duration_ms: u64::try_from(self.start.instant.elapsed().as_millis()).unwrap_or(u64::MAX),
-            error: error.map(String::into_boxed_str),
+            error: error.or_else(|| self.error.take()).map(String::into_boxed_str),
             not_inspected: self.not_inspected,
         });
     }

@@ -12,7 +12,6 @@ import secrets
 import sqlite3
 import string
 import urllib.parse
-import zlib
 from pathlib import Path
 
 import zstandard
@@ -20,6 +19,7 @@ import zstandard
 import answers
 from checks import Checks, origin_certificates
 from origin import Origin
+from probe import gunzipped, seen
 from product import Proxy, Store, binary, to_origin
 from sandbox import Auth, Sandbox
 from senders import Case, Way, by_hand_h1, by_hand_h2
@@ -39,33 +39,7 @@ def _token() -> str:
     return "gh" + "p_" + _random(36)
 
 
-def _pieces(value: str) -> dict[str, bytes]:
-    """Every form in which a value may turn up; of base64, what does not depend on its neighbours."""
-    raw = value.encode()
-    forms = {
-        "raw": raw,
-        "json": json.dumps(value)[1:-1].encode(),
-        "percent": "".join(f"%{byte:02X}" for byte in raw).encode(),
-        "quoted": urllib.parse.quote(value, safe="").encode(),
-        "hex": raw.hex().encode(),
-        "HEX": raw.hex().upper().encode(),
-        "reversed": raw[::-1],
-    }
-    for before in range(3):
-        encoded = base64.b64encode(b"\0" * before + raw)
-        end = (before + len(raw)) * 8 // 6
-        piece = encoded[(before * 8 + 5) // 6 : end]
-        forms[f"base64 at {before}"] = piece
-        forms[f"base64url at {before}"] = piece.translate(bytes.maketrans(b"+/", b"-_"))
-    return forms
-
-
-def _seen(value: str, haystack: bytes) -> str | None:
-    """In which form a value stands there."""
-    return next((form for form, piece in _pieces(value).items() if piece in haystack), None)
-
-
-def _opened(store: Store) -> bytes:
+def everything(store: Store) -> bytes:
     """Every file of the data folder, and what is compressed in the database."""
     found = [store.everything_stored()]
     with sqlite3.connect(store.folder / "audit.db") as database:
@@ -79,14 +53,7 @@ def _opened(store: Store) -> bytes:
                         found.append(zstandard.ZstdDecompressor().decompressobj().decompress(data))
     plain = b"\n".join(found)
     # Bodies that were kept whole may be compressed by the client as well.
-    return plain + b"".join(_gunzipped(data) for data in found)
-
-
-def _gunzipped(data: bytes) -> bytes:
-    try:
-        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else b""
-    except (OSError, EOFError, zlib.error):
-        return b""
+    return plain + b"".join(gunzipped(data) for data in found)
 
 
 class Planted:
@@ -161,7 +128,7 @@ def _arrived(origin: Origin) -> bytes:
     """Everything that the origin got."""
     found = []
     for request in origin.requests():
-        found += [request.target.encode(), request.body, _gunzipped(request.body)]
+        found += [request.target.encode(), request.body, gunzipped(request.body)]
         found += [name + b": " + value for name, value in [*request.headers, *request.trailers]]
     # Opened once more, because the probe knows one layer of base64 and the client has JSON below it.
     found += [base64.b64decode(match) for data in list(found) for match in re.findall(rb"[A-Za-z0-9+/]{80,}={0,2}", data[:100_000]) if len(match) % 4 == 0]
@@ -190,11 +157,11 @@ def every_sink() -> None:
         store, stderr = _session("masked", planted, sandbox, origin)
         arrived = _arrived(origin)
         for place, value in planted.values.items():
-            check.that(_seen(value, arrived), f"the probe does not see the secret of {place} at the origin: it shows nothing")
+            check.that(seen(value, arrived), f"the probe does not see the secret of {place} at the origin: it shows nothing")
         ids = [flow["id"] for flow in store.log()]
         check.that(len(ids) >= 9, f"only {len(ids)} records")
         recording = store.folder.parent / "out.har"
-        sinks: dict[str, bytes] = {"stderr at -vvv": stderr.encode(), "data folder": _opened(store)}
+        sinks: dict[str, bytes] = {"stderr at -vvv": stderr.encode(), "data folder": everything(store)}
         commands = {
             "log": ["log"],
             "log --json": ["log", "--json"],
@@ -215,10 +182,10 @@ def every_sink() -> None:
         _scan_raw(planted, store, sinks)
         for sink, data in sinks.items():
             for place, value in planted.values.items():
-                form = _seen(value, data)
+                form = seen(value, data)
                 check.that(form is None, f"{sink}: holds the secret of {place} ({form})")
                 # Half of it is too much as well.
-                half = _seen(value[4:24], data) if len(value) >= 36 else None
+                half = seen(value[4:24], data) if len(value) >= 36 else None
                 check.that(half is None, f"{sink}: holds half of the secret of {place} ({half})")
 
 
@@ -237,13 +204,13 @@ def the_probe_sees_a_full_capture() -> None:
     planted = Planted()
     with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         store, stderr = _session("full", planted, sandbox, origin)
-        opened = _opened(store)
+        opened = everything(store)
         for place in ("body field", "body field behind escapes", "malformed body", "text"):
-            check.that(_seen(planted.values[place], opened), f"the probe does not see the secret of {place} in a full capture")
+            check.that(seen(planted.values[place], opened), f"the probe does not see the secret of {place} in a full capture")
         for place in ("authorization", "x-api-key", "cookie"):
-            check.that(not _seen(planted.values[place], opened), f"the secret of {place} is in the store, whatever is captured")
+            check.that(not seen(planted.values[place], opened), f"the secret of {place} is in the store, whatever is captured")
         for place, value in planted.values.items():
-            check.that(not _seen(value, stderr.encode()), f"stderr holds the secret of {place}")
+            check.that(not seen(value, stderr.encode()), f"stderr holds the secret of {place}")
 
 
 def a_run_says_nothing() -> None:
@@ -262,10 +229,10 @@ def a_run_says_nothing() -> None:
         arrived = _arrived(origin)
         check.that(word.encode() in arrived and token.encode() in arrived, "the probe does not see the secrets at the origin")
         check.that("local.secret" in json.dumps(store.log()), "the variable's value was not found")
-        sinks = {"stderr": result.stderr.encode(), "stdout": result.stdout.encode(), "summary": summary.read_bytes(), "store": _opened(store)}
+        sinks = {"stderr": result.stderr.encode(), "stdout": result.stdout.encode(), "summary": summary.read_bytes(), "store": everything(store)}
         for sink, data in sinks.items():
             for place, value in planted.values.items():
-                check.that(not _seen(value, data), f"{sink}: holds the secret of {place}")
+                check.that(not seen(value, data), f"{sink}: holds the secret of {place}")
 
 
 def tests() -> list[tuple[str, object]]:

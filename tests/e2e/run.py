@@ -36,6 +36,7 @@ def main() -> int:
     import leaf
     import otlp
     import policy
+    import private
     import product_tests
     import real_client
     import receiver
@@ -44,7 +45,7 @@ def main() -> int:
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
-        confine,
+        confine, private,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

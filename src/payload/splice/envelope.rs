@@ -17,14 +17,11 @@ pub(super) fn lengths(document: &Document, text: TextId, patches: &[Patch]) -> V
         if growth == 0 {
             continue;
         }
-        let told =
-            document.fields_from(header.id()).skip(1).take_while(|field| field.span().end <= from).find(
-                |field| {
-                    field.parent().is_some_and(|parent| parent.id() == header.id())
-                        && field.kind() == FieldKind::Number
-                        && field.last_segment().is_some_and(|name| *name == *b"length")
-                },
-            );
+        let told = document
+            .fields_from(header.id())
+            .skip(1)
+            .take_while(|field| field.span().end <= from)
+            .find(|field| item_told(*field).is_some_and(|told| told.id() == item.id()));
         let Some(told) = told else { continue };
         let length = std::str::from_utf8(told.raw()).ok().and_then(|digits| digits.parse::<isize>().ok());
         if let Some(length) = length {
@@ -33,6 +30,13 @@ pub(super) fn lengths(document: &Document, text: TextId, patches: &[Patch]) -> V
         }
     }
     corrected
+}
+
+/// The item whose payload this field tells the length of: it changes with what stands there.
+pub fn item_told(field: Field<'_>) -> Option<Field<'_>> {
+    let is_length =
+        field.kind() == FieldKind::Number && field.last_segment().is_some_and(|name| *name == *b"length");
+    field.parent().filter(|_| is_length).and_then(item_of)
 }
 
 /// The item that a node is the header of.

@@ -22,6 +22,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use envelope::item_told;
 use patch::Patch;
 use place::Place;
 
