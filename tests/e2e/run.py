@@ -35,6 +35,7 @@ def main() -> int:
     import identity
     import leaf
     import otlp
+    import page
     import policy
     import product_tests
     import real_client
@@ -44,7 +45,7 @@ def main() -> int:
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
-        confine,
+        confine, page,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]
