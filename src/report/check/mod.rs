@@ -14,7 +14,10 @@ pub use markdown::markdown;
 pub use sarif::sarif;
 pub use table::{last_line, table};
 
-use crate::compliance::{CheckReport, ControlResult, Ended, Outcome, SubjectReport, Verdict};
+use crate::{
+    compliance::{CheckReport, ControlResult, Ended, Outcome, SubjectReport, Verdict},
+    report::text,
+};
 
 /// How a check ended, in a word.
 const fn outcome(outcome: Outcome) -> &'static str {
@@ -35,7 +38,9 @@ pub(super) fn watched(subject: &SubjectReport) -> String {
         Ended::Open => ", not closed",
         Ended::Unknown => "",
     };
-    format!("{} requests, {} tunnels in {seconds} s{ended}", coverage.requests, coverage.tunnels)
+    let (requests, tunnels) =
+        (text::count(coverage.requests, "request"), text::count(coverage.tunnels, "tunnel"));
+    format!("{requests}, {tunnels} in {seconds} s{ended}")
 }
 
 /// The client and who answers it.

@@ -1,12 +1,14 @@
+use std::collections::BTreeSet;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
     compliance::Evidence,
     model::{ByteSize, DestinationKind, Severity},
-    report::text::sanitize,
+    report::text::{self, sanitize},
 };
 
-use super::{CheckedLine, DestinationLine, Dossier, EVIDENCE, VerdictLine, strays::WENT_AROUND};
+use super::{CheckedLine, DestinationLine, Dossier, EVIDENCE, VerdictLine, any_place, strays::WENT_AROUND};
 
 /// Everything the page looks like. In the page itself, which therefore needs nothing from anywhere.
 const STYLE: &str = include_str!("page.css");
@@ -105,7 +107,7 @@ fn verdicts(dossier: &Dossier) -> Markup {
                 @if !lines.is_empty() {
                     h3 { (title) }
                     table.cards {
-                        thead { tr { th scope="col" { "Verdict" } th scope="col" { "Promise" } th scope="col" { "Why" } th scope="col" { "Evidence" } } }
+                        thead { tr { th scope="col" { "Verdict" } th scope="col" { "Promise" } th.why scope="col" { "Why" } th.evidence scope="col" { "Evidence" } } }
                         tbody { @for line in lines { (verdict(line, names_subject)) } }
                     }
                 }
@@ -155,11 +157,16 @@ fn evidence(line: &VerdictLine) -> Markup {
     if line.evidence.is_empty() {
         return html! { span.muted { "none" } };
     }
+    // The same value in the third event of a batch shows nothing new.
+    let mut seen = BTreeSet::new();
+    let is_new = |record: &&Evidence| {
+        let path = record.path.as_deref().map(any_place);
+        seen.insert((record.flow.clone(), record.what.clone(), path, record.preview.clone()))
+    };
+    let shown: Vec<&Evidence> = line.evidence.iter().filter(is_new).take(EVIDENCE).collect();
+    let more = line.evidence_total.saturating_sub(shown.len() as u64);
     html! {
-        ul.evidence {
-            @for record in line.evidence.iter().take(EVIDENCE) { li { (record_of(record)) } }
-        }
-        @let more = line.evidence_total.saturating_sub(EVIDENCE as u64);
+        ul.evidence { @for record in shown { li { (record_of(record)) } } }
         @if more > 0 { small { "and " (more) " more" } }
     }
 }
@@ -167,7 +174,7 @@ fn evidence(line: &VerdictLine) -> Markup {
 fn record_of(record: &Evidence) -> Markup {
     html! {
         code { (clean(&record.flow)) } " " small { (clean(&record.what)) }
-        @if let Some(path) = &record.path { br; small { code { (clean(path)) } } }
+        @if let Some(path) = &record.path { br; small { code { (clean(&any_place(path))) } } }
         @if let Some(preview) = &record.preview { " " code { (clean(preview)) } }
     }
 }
@@ -350,8 +357,8 @@ fn findings(dossier: &Dossier) -> Markup {
                 table.cards {
                     thead {
                         tr {
-                            th scope="col" { "Severity" } th scope="col" { "What" } th scope="col" { "Value" }
-                            th scope="col" { "Where" } th.number scope="col" { "Times" } th scope="col" { "Evidence" }
+                            th scope="col" { "Severity" } th.what scope="col" { "What" } th.value scope="col" { "Value" }
+                            th scope="col" { "Where" } th.number.times scope="col" { "Times" } th.flows scope="col" { "Evidence" }
                         }
                     }
                     tbody {
@@ -386,7 +393,7 @@ fn coverage(dossier: &Dossier) -> Markup {
                 p { "Everything that passed was read." }
             } @else {
                 table.cards {
-                    thead { tr { th scope="col" { "Why" } th scope="col" { "For whom" } th.number scope="col" { "Flows" } th.number scope="col" { "Bytes" } } }
+                    thead { tr { th.wide scope="col" { "Why" } th scope="col" { "For whom" } th.number scope="col" { "Flows" } th.number scope="col" { "Bytes" } } }
                     tbody {
                         @for line in &dossier.coverage {
                             tr {
@@ -413,12 +420,12 @@ fn provenance(dossier: &Dossier) -> Markup {
             h2 #provenance { "How this was observed" }
             @if !dossier.clients.is_empty() {
                 h3 { "Clients, as they name themselves" }
-                ul { @for (client, count) in &dossier.clients { li { code { (clean(client)) } " " small { (count) " requests" } } } }
+                ul { @for (client, count) in &dossier.clients { li { code { (clean(client)) } " " small { (text::count(*count, "request")) } } } }
             }
             @if !dossier.runs.is_empty() {
                 h3 { "Runs" }
                 table.cards {
-                    thead { tr { th scope="col" { "Run" } th scope="col" { "Began" } th scope="col" { "Program" } th scope="col" { "Policy and rules (SHA-256)" } } }
+                    thead { tr { th scope="col" { "Run" } th scope="col" { "Began" } th scope="col" { "Program" } th.evidence scope="col" { "Policy and rules (SHA-256)" } } }
                     tbody {
                         @for run in &dossier.runs {
                             tr {
