@@ -37,6 +37,41 @@ def opens(name: str, prepare: object) -> None:
             check.that(view["pdf_bytes"] > 5_000 and view["pdf_starts"] == "%PDF-", f"{at}: printed {view['pdf_bytes']} bytes")
 
 
+def notices_faults() -> None:
+    """The harness: a page that scrolls, asks elsewhere, and cannot be read is noticed."""
+    with Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        page = sandbox.folder / "report.html"
+        check.equal(_of_demo(Store(sandbox), ["--out", str(page)]).code, 0, "exit code of the report")
+        faults = '<p style="color:#999;background:#aaa">x</p><div style="width:3000px">x</div><img src="http://127.0.0.1:9/x">'
+        page.write_text(page.read_text().replace("</main>", f"{faults}</main>"))
+        for view in _open(page, sandbox, "faults"):
+            check.that(view["scroll_width"] > view["inner_width"], "a page that scrolls sideways is not noticed")
+            check.equal(view["requests"], ["http://127.0.0.1:9/x"], "requests of a page that asks for a picture")
+            check.that(view["console"], "a picture that is not there is not noticed")
+            named = {violation.split(":")[0] for violation in view["violations"]}
+            check.that({"color-contrast", "image-alt"} <= named, f"axe-core names only {named}")
+
+
+def says_the_same() -> None:
+    """Each form holds the verdicts of `check` on the same recording, with their records."""
+    with Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
+        store = Store(sandbox)
+        recording = [str(CAPTURES / "2.1.329-signed-in.har"), "--complete", "--assume", "DISABLE_TELEMETRY=1"]
+        judged = json.loads(store.command("check", *recording, "--json", timeout_secs=REPORT_TIMEOUT_SECS).stdout)["subjects"][0]
+        forms = {}
+        for form in ("html", "json", "markdown"):
+            result = store.command("report", *recording, "--format", form, "--out", "-", timeout_secs=REPORT_TIMEOUT_SECS)
+            check.equal(result.code, 0, f"exit code of {result.command}: {result.stderr}")
+            forms[form] = result.stdout
+        expected = {line["id"]: (line["verdict"], [record["flow"] for record in line["evidence"]]) for line in judged["results"] + judged["claims"]}
+        got = {line["id"]: (line["verdict"], [record["flow"] for record in line["evidence"]]) for line in json.loads(forms["json"])["verdicts"]}
+        check.equal(got, expected, "verdicts with their records")
+        check.that(any(verdict == "fail" and records for verdict, records in expected.values()), f"no verdict fails: {expected}")
+        for form in ("html", "markdown"):
+            missing = [name for name in expected if name not in forms[form]]
+            check.equal(missing, [], f"verdicts that are not in the report as {form}")
+
+
 def _open(page: Path, sandbox: Sandbox, name: str) -> list[dict]:
     """What the browser saw, for each view. Screenshots stay where `PLAINSIGHT_E2E_SCREENSHOTS` says, if it does."""
     screenshots = os.environ.get("PLAINSIGHT_E2E_SCREENSHOTS") or str(sandbox.folder)
@@ -79,4 +114,5 @@ PAGES = {
 
 def tests() -> list[tuple[str, object]]:
     """Every test of this file, with its name."""
-    return [(f"page.{name}", lambda name=name, prepare=prepare: opens(name, prepare)) for name, prepare in PAGES.items()]
+    opened = [(f"page.{name}", lambda name=name, prepare=prepare: opens(name, prepare)) for name, prepare in PAGES.items()]
+    return [*opened, ("page.harness", notices_faults), ("page.forms", says_the_same)]
