@@ -136,7 +136,7 @@ fn the_head_of_the_chain_is_that_of_the_last_record() {
 
     let reader = Reader::open(folder.path()).unwrap();
     assert_eq!(reader.head().unwrap(), Some(head));
-    store.begin_run(&run_opening()).unwrap();
+    let _open = store.begin_run(&run_opening()).unwrap();
     assert_ne!(reader.head().unwrap(), Some(head));
 }
 

@@ -42,7 +42,7 @@ def notices_faults() -> None:
     with Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         page = sandbox.folder / "report.html"
         check.equal(_of_demo(Store(sandbox), ["--out", str(page)]).code, 0, "exit code of the report")
-        faults = '<p style="color:#999;background:#aaa">x</p><div style="width:3000px">x</div><img src="http://127.0.0.1:9/x">'
+        faults = '<p style="color:#999;background:#aaa">Nobody can read this sentence.</p><div style="width:3000px">x</div><img src="http://127.0.0.1:9/x">'
         page.write_text(page.read_text().replace("</main>", f"{faults}</main>"))
         for view in _open(page, sandbox, "faults"):
             check.that(view["scroll_width"] > view["inner_width"], "a page that scrolls sideways is not noticed")
