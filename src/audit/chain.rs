@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::digest;
 use rusqlite::{Connection, OptionalExtension, params, types::ValueRef};
 
-use crate::audit::AuditError;
+use crate::audit::{AuditError, Reader};
 
 /// The hash of a link. Written as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,7 +210,7 @@ fn finish(context: digest::Context) -> [u8; 32] {
 pub(super) struct Tail(ChainHead);
 
 impl Tail {
-    /// Reads the end. The caller's transaction must be an immediate one.
+    /// Reads the end. Whoever appends to it needs an immediate transaction around both.
     pub(super) fn read(connection: &Connection) -> Result<Self, AuditError> {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob()?.to_vec()));
         let last = connection.prepare_cached(SELECT_LAST)?.query_row([], read).optional()?;
@@ -246,6 +246,17 @@ impl Tail {
 
 /// Stands before what a link hashes, so that it can be taken for no other hash. The number is this format's.
 const LABEL: &[u8] = b"plainsight link 1\0";
+
+impl Reader {
+    /// The end of the chain now; `None` in a store without records.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn head(&self) -> Result<Option<ChainHead>, AuditError> {
+        let head = Tail::read(self.connection())?.head();
+        Ok((head.link > 0).then_some(head))
+    }
+}
 
 const SELECT_LAST: &str = "SELECT link, hash FROM chain ORDER BY link DESC LIMIT 1";
 const INSERT: &str = "INSERT INTO chain (link, kind, subject, hash) VALUES (?1, ?2, ?3, ?4)";

@@ -127,6 +127,20 @@ fn ids(reader: &Reader, filter: &Filter) -> Vec<u32> {
 }
 
 #[test]
+fn the_head_of_the_chain_is_that_of_the_last_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    assert_eq!(Reader::open(folder.path()).unwrap().head().unwrap(), None);
+
+    let head = finish(store.begin_run(&run_opening()).unwrap());
+
+    let reader = Reader::open(folder.path()).unwrap();
+    assert_eq!(reader.head().unwrap(), Some(head));
+    let _open = store.begin_run(&run_opening()).unwrap();
+    assert_ne!(reader.head().unwrap(), Some(head));
+}
+
+#[test]
 fn a_flow_comes_back_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let run = begin(folder.path());

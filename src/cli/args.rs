@@ -577,15 +577,33 @@ pub struct Show {
 /// masked, what could not be seen and why. Without a choice it is about the newest run.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  plainsight report\n  plainsight report --run 12 --out audit.html\n  plainsight report --since 7d --format markdown > audit.md"
+    after_help = "Examples:\n  plainsight report\n  plainsight report --run 12 --out audit.html\n  plainsight report --since 7d --format markdown > audit.md\n  plainsight report recording.har --assume DISABLE_TELEMETRY=1 --complete"
 )]
 pub struct Report {
+    /// About this recording (HAR) instead of the log; `-` reads standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["run", "since"])]
+    pub file: Option<PathBuf>,
     /// About this run
     #[arg(long, value_name = "N")]
     pub run: Option<RunId>,
     /// About everything since then: `30m`, `2h`, `7d`, `2026-11-21`, `2026-11-21T08:00:00Z`
     #[arg(long, value_name = "WHEN", conflicts_with = "run")]
     pub since: Option<String>,
+    /// What the client was told, instead of what is recorded: a switch (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub assume: Vec<String>,
+    /// What the client was told, instead of what is recorded: a settings file of its (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub assume_settings: Vec<PathBuf>,
+    /// The client's version, if its requests do not say it
+    #[arg(long, value_name = "VERSION")]
+    pub client_version: Option<ClientVersion>,
+    /// The recording goes on until the client had ended by itself
+    #[arg(long)]
+    pub complete: bool,
+    /// Accepted failures: a TOML file with a reason and a last day for each
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
     /// As what
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: ReportFormat,

@@ -230,7 +230,7 @@ pub(super) fn observe(
 }
 
 /// What a recording holds, inspected as the proxy would have.
-fn of_file(
+pub(super) fn of_file(
     path: &Path,
     settings: &Settings,
     told: Option<EffectiveSwitches>,

@@ -1,9 +1,11 @@
-//! `plainsight doctor`: what the client is told, and what follows from it. Later: what the proxy would see.
+//! `plainsight doctor`: what the client is told, what follows from it, and what is wrong on its way to a proxy.
+
+mod way;
 
 use std::{ffi::OsStr, fs};
 
 use crate::{
-    claude::{self, ClientFile},
+    claude::{self, ClientFile, ClientSettings},
     cli::{
         args::Doctor,
         engine,
@@ -70,6 +72,8 @@ fn diagnose(environment: &Env) -> Result<Diagnosis, Failure> {
     for bypass in &switches.bypasses {
         warnings.push(Warning::new("bypass", bypass));
     }
+    let seen_by_client = ClientSettings::overlay(&told.settings(), environment.variables());
+    warnings.extend(way::warnings(&seen_by_client, &way::Machine::THIS));
     let spool = spool(environment);
     if spool.files > 0 {
         let size = ByteSize::bytes(spool.bytes);

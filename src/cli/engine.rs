@@ -12,7 +12,7 @@ use rustls::RootCertStore;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    audit::{self, Reader, RunWriter, Store},
+    audit::{self, Reader, RunNote, RunWriter, Store},
     ca::{CertificateAuthority, LeafCache},
     claude::{Environment, Platform, UpstreamProxies},
     cli::{
@@ -221,6 +221,13 @@ impl Engine {
             confinement.finish().await;
         }
         let lost = self.run.writer().lost();
+        if lost > 0 {
+            // Who reads the log later has to know, too.
+            let text = format!("records dropped, because the log could not be written for too long: {lost}");
+            if let Err(error) = self.store.note(id, &RunNote { time_ms: now_ms(), text }) {
+                tracing::warn!(%error, "that records were lost could not be written down");
+            }
+        }
         let closing = RunClosing { time_ms: now_ms(), exit_code };
         let run = self.run;
         let head = tokio::task::spawn_blocking(move || run.finish(closing))

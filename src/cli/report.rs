@@ -1,4 +1,7 @@
+//! `plainsight report`: what a reviewer keeps of a run, of a span of time, or of a recording.
+
 use std::{
+    collections::BTreeSet,
     fs::OpenOptions,
     io::Write as _,
     ops::ControlFlow,
@@ -8,14 +11,16 @@ use std::{
 use crate::{
     audit::{Filter, Order},
     cli::{
-        args::{Report, ReportFormat},
-        engine,
+        args::{CheckOptions, Report, ReportFormat},
+        check, engine,
         exit::{Exit, Failure},
         log,
         output::{self, now_ms},
+        told,
     },
+    compliance::{self, Checks, Ended, Observation},
     config::Settings,
-    model::RunRecord,
+    model::{EffectiveSwitches, RunRecord},
     report::{self, Dossier, DossierBuilder},
 };
 
@@ -50,6 +55,40 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn dossier(command: &Report, settings: &Settings) -> Result<Dossier, Failure> {
+    let assumed = told::assumed(&command.assume, &command.assume_settings, command.client_version)?;
+    let checks = check::checks(&CheckOptions {
+        client_version: command.client_version,
+        baseline: command.baseline.clone(),
+        ..CheckOptions::default()
+    })?;
+    match &command.file {
+        Some(file) => of_file(file, settings, command, assumed, &checks),
+        None => of_log(command, settings, assumed.as_ref(), &checks),
+    }
+}
+
+/// About a recording.
+fn of_file(
+    file: &Path,
+    settings: &Settings,
+    command: &Report,
+    assumed: Option<EffectiveSwitches>,
+    checks: &Checks,
+) -> Result<Dossier, Failure> {
+    let observation = check::of_file(file, settings, assumed, command.complete)?;
+    let mut builder = DossierBuilder::of_recording();
+    observation.flows.iter().for_each(|flow| builder.add(flow));
+    let dossier = builder.finish(&format!("recording {}", file.display()), now_ms(), &[]);
+    Ok(checked(dossier, checks, &[observation]))
+}
+
+/// About runs of the log.
+fn of_log(
+    command: &Report,
+    settings: &Settings,
+    assumed: Option<&EffectiveSwitches>,
+    checks: &Checks,
+) -> Result<Dossier, Failure> {
     let reader = engine::reader(settings)?;
     let failed = |error| Failure::new("reading the log", error);
     let all = reader.runs().map_err(failed)?;
@@ -68,7 +107,7 @@ fn dossier(command: &Report, settings: &Settings) -> Result<Dossier, Failure> {
     }
     let filter = Filter { run: chosen, since_ms, order: Order::OldestFirst, ..Filter::default() };
     let mut builder = DossierBuilder::default();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     reader
         .visit(&filter, |record| {
             seen.insert(record.opening.id.run());
@@ -88,5 +127,24 @@ fn dossier(command: &Report, settings: &Settings) -> Result<Dossier, Failure> {
             None => "nothing was recorded yet".to_owned(),
         },
     };
-    Ok(builder.finish(&subject, now_ms(), &runs))
+    let mut dossier = builder.finish(&subject, now_ms(), &runs);
+    for run in &runs {
+        for note in reader.notes(run.id).map_err(failed)? {
+            dossier = dossier.with_run_note(run.id, note.time_ms, &note.text);
+        }
+        // One run at a time: its records are held whole while they are judged.
+        let mut observation = check::observe(&reader, run, since_ms, assumed)?;
+        if command.complete {
+            observation.ended = Ended::ByItself;
+        }
+        dossier = checked(dossier, checks, &[observation]);
+    }
+    let head = reader.head().map_err(failed)?;
+    Ok(dossier.with_chain_head(head.map(|head| head.hash.to_string())))
+}
+
+/// Adds what was promised, and what came of it.
+fn checked(dossier: Dossier, checks: &Checks, observations: &[Observation]) -> Dossier {
+    let report = compliance::check(checks, observations);
+    report.subjects.iter().fold(dossier, Dossier::with_check)
 }

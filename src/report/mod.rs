@@ -21,7 +21,7 @@ mod text;
 mod usage;
 mod words;
 
-pub use dossier::{Dossier, DossierBuilder, VerdictLine, html, markdown};
+pub use dossier::{Dossier, DossierBuilder, html, markdown};
 pub use otlp::OtlpLogs;
 pub use scan::scanned;
 pub use screen::screen;

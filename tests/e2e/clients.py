@@ -34,6 +34,8 @@ SDKS = {
     "http-proxy-agent": "9.1.0",
     "https-proxy-agent": "9.1.0",
 }
+# What opens a page and looks at it. The browser itself is the machine's.
+BROWSER_TOOLS = {"axe-core": "4.14.1", "playwright-core": "1.65.1"}
 
 # The download of the native client is about 100 MB packed.
 INSTALL_TIMEOUT_SECS = 600
@@ -88,6 +90,25 @@ def sdks() -> Path:
     """The `node_modules` folder with the SDKs for Node."""
     name = hashlib.sha256(repr(sorted(SDKS.items())).encode()).hexdigest()[:12]
     return _npm(f"sdks-{name}", SDKS) / "node_modules"
+
+
+def browser_tools() -> Path:
+    """The `node_modules` folder with what opens a page and looks at it."""
+    name = "browser-" + "-".join(BROWSER_TOOLS.values())
+    return _npm(name, BROWSER_TOOLS) / "node_modules"
+
+
+def chromium() -> str:
+    """The machine's Chromium; installed by apt-get if there is none and we may."""
+    with _locked(cache_folder() / "chromium.lock"):
+        found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if found:
+            return found
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise SetupError("there is no Chromium, and only root on Debian can install it: `apt-get install chromium`")
+        for arguments in (["update", "--quiet"], ["install", "--yes", "--quiet", "--no-install-recommends", "chromium"]):
+            _run(["apt-get", *arguments], "install Chromium")
+        return tool("chromium")
 
 
 def python() -> Path:
@@ -164,6 +185,6 @@ def _run(command: list[str], purpose: str, cwd: Path | None = None) -> None:
 
 if __name__ == "__main__":
     try:
-        print(native(), javascript(), undici(), sdks(), python(), sep="\n")
+        print(native(), javascript(), undici(), sdks(), browser_tools(), chromium(), python(), sep="\n")
     except SetupError as problem:
         sys.exit(f"e2e: {problem}")

@@ -35,6 +35,7 @@ def main() -> int:
     import identity
     import leaf
     import otlp
+    import page
     import policy
     import private
     import product_tests
@@ -45,7 +46,7 @@ def main() -> int:
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
-        confine, private,
+        confine, private, page,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

@@ -6,7 +6,7 @@ mod markdown;
 mod sarif;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use json::json;
 pub use junit::junit;
@@ -14,7 +14,10 @@ pub use markdown::markdown;
 pub use sarif::sarif;
 pub use table::{last_line, table};
 
-use crate::compliance::{CheckReport, ControlResult, Ended, Outcome, SubjectReport, Verdict};
+use crate::{
+    compliance::{CheckReport, ControlResult, Ended, Outcome, SubjectReport, Verdict},
+    report::text,
+};
 
 /// How a check ended, in a word.
 const fn outcome(outcome: Outcome) -> &'static str {
@@ -26,7 +29,7 @@ const fn outcome(outcome: Outcome) -> &'static str {
 }
 
 /// What was watched, in a sentence.
-fn watched(subject: &SubjectReport) -> String {
+pub(super) fn watched(subject: &SubjectReport) -> String {
     let coverage = &subject.coverage;
     let seconds = (coverage.last_ms - coverage.first_ms).max(0) / 1000;
     let ended = match coverage.ended {
@@ -35,11 +38,13 @@ fn watched(subject: &SubjectReport) -> String {
         Ended::Open => ", not closed",
         Ended::Unknown => "",
     };
-    format!("{} requests, {} tunnels in {seconds} s{ended}", coverage.requests, coverage.tunnels)
+    let (requests, tunnels) =
+        (text::count(coverage.requests, "request"), text::count(coverage.tunnels, "tunnel"));
+    format!("{requests}, {tunnels} in {seconds} s{ended}")
 }
 
 /// The client and who answers it.
-fn client(subject: &SubjectReport) -> String {
+pub(super) fn client(subject: &SubjectReport) -> String {
     let version =
         subject.client_version.map_or_else(|| "unknown version".to_owned(), |version| version.to_string());
     match &subject.told {
@@ -49,7 +54,7 @@ fn client(subject: &SubjectReport) -> String {
 }
 
 /// The switches that were set, `NAME=VALUE` or `NAME` where the value is not kept.
-fn switches(subject: &SubjectReport) -> Vec<String> {
+pub(super) fn switches(subject: &SubjectReport) -> Vec<String> {
     let switches = subject.told.iter().flat_map(|told| &told.switches);
     switches
         .map(|switch| {
@@ -74,7 +79,7 @@ fn sum(report: &CheckReport) -> String {
 }
 
 /// The verdict in the word that a list shows.
-fn word(result: &ControlResult) -> &'static str {
+pub(super) fn word(result: &ControlResult) -> &'static str {
     match result.verdict {
         Verdict::Fail if result.accepted.is_some() => "accepted",
         verdict => verdict.as_str(),
@@ -82,7 +87,7 @@ fn word(result: &ControlResult) -> &'static str {
 }
 
 /// Results in the order in which a reader wants them: broken first, what does not count last.
-fn sorted(subject: &SubjectReport) -> Vec<&ControlResult> {
+pub(super) fn sorted(subject: &SubjectReport) -> Vec<&ControlResult> {
     let mut results: Vec<&ControlResult> = subject.results.iter().collect();
     results.sort_by_key(|result| (!result.is_binding, result.accepted.is_some(), result.verdict));
     results

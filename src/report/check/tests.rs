@@ -49,7 +49,7 @@ fn result(control: &str, destination: &str, verdict: Verdict) -> ControlResult {
 }
 
 /// One of each verdict, with hostile text where text can come from the network.
-fn report() -> CheckReport {
+pub(in crate::report) fn report() -> CheckReport {
     let mut fail = result("disable-telemetry", "first-party-metrics", Verdict::Fail);
     fail.evidence = vec![evidence("12-7", "POST api.anthropic.com/<b>|\x1b]0;x\x07&\"'")];
     fail.evidence_total = 9;

@@ -1,11 +1,14 @@
+use std::collections::BTreeSet;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{
+    compliance::Evidence,
     model::{ByteSize, DestinationKind, Severity},
-    report::text::sanitize,
+    report::text::{self, sanitize},
 };
 
-use super::{DestinationLine, Dossier, VerdictLine};
+use super::{CheckedLine, DestinationLine, Dossier, EVIDENCE, VerdictLine, any_place, strays::WENT_AROUND};
 
 /// Everything the page looks like. In the page itself, which therefore needs nothing from anywhere.
 const STYLE: &str = include_str!("page.css");
@@ -38,6 +41,7 @@ pub fn html(dossier: &Dossier) -> String {
                     (verdicts(dossier))
                     (receivers(dossier))
                     (timeline(dossier))
+                    (strays(dossier))
                     (findings(dossier))
                     (coverage(dossier))
                     (provenance(dossier))
@@ -58,7 +62,7 @@ fn clean(text: &str) -> String {
 
 fn facts(dossier: &Dossier) -> Markup {
     let observed = &dossier.observed;
-    let failed = dossier.verdicts.iter().filter(|line| is_bad(line)).count();
+    let failed = dossier.verdicts.iter().filter(|line| line.is_bad()).count();
     html! {
         dl.facts {
             div { dt { "Observed" } dd { (duration(observed.duration_ms)) } }
@@ -71,6 +75,12 @@ fn facts(dossier: &Dossier) -> Markup {
             @if dossier.synthetic_answers > 0 {
                 div { dt { "Answered here" } dd { (dossier.synthetic_answers) } }
             }
+            @if dossier.redacted.requests > 0 {
+                div { dt { "Changed before leaving" } dd { (dossier.redacted.requests) } }
+            }
+            @if dossier.strays.iter().any(|line| line.what == WENT_AROUND) {
+                div.alarm { dt { "Went around us" } dd { (count_around(dossier)) } }
+            }
         }
         @if let (Some(from), Some(until)) = (&observed.from, &observed.until) {
             p.muted { "From " time { (from) } " until " time { (until) } "." }
@@ -79,35 +89,127 @@ fn facts(dossier: &Dossier) -> Markup {
     }
 }
 
-fn is_bad(line: &VerdictLine) -> bool {
-    matches!(line.verdict.as_str(), "fail" | "refuted")
+fn count_around(dossier: &Dossier) -> u64 {
+    dossier.strays.iter().filter(|line| line.what == WENT_AROUND).map(|line| line.times).sum()
 }
 
 fn verdicts(dossier: &Dossier) -> Markup {
-    if dossier.verdicts.is_empty() {
+    if dossier.checked.is_empty() {
         return html! {};
     }
+    let names_subject = dossier.checked.len() > 1;
     html! {
         section aria-labelledby="verdicts" {
             h2 #verdicts { "What was promised, and what left" }
-            @for (kind, title) in [("control", "Switches"), ("claim", "Published claims")] {
+            @for line in &dossier.checked { (checked(line)) }
+            @for (kind, title) in [("assertion", "Asked for"), ("control", "Switches"), ("claim", "Published claims")] {
                 @let lines: Vec<_> = dossier.verdicts.iter().filter(|line| line.kind == kind).collect();
                 @if !lines.is_empty() {
                     h3 { (title) }
                     table.cards {
-                        thead { tr { th scope="col" { "Verdict" } th scope="col" { "Promise" } th scope="col" { "Why" } th scope="col" { "Evidence" } } }
-                        tbody {
-                            @for line in lines {
-                                tr {
-                                    td data-label="Verdict" { span class={ "verdict " (line.verdict) } { (line.verdict) } }
-                                    td data-label="Promise" { (clean(&line.promise)) br; small { code { (clean(&line.id)) } " · " (clean(&line.source)) } }
-                                    td data-label="Why" { (clean(&line.why)) }
-                                    td data-label="Evidence" { (flows(&line.evidence)) }
-                                }
+                        thead { tr { th scope="col" { "Verdict" } th scope="col" { "Promise" } th.why scope="col" { "Why" } th.evidence scope="col" { "Evidence" } } }
+                        tbody { @for line in lines { (verdict(line, names_subject)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn checked(line: &CheckedLine) -> Markup {
+    html! {
+        p { strong { (clean(&line.subject)) ": " (clean(&line.client)) } ". " (line.watched) "; " (line.conversations) " answered requests of the conversation." }
+        @if !line.switches.is_empty() {
+            ul { @for switch in &line.switches { li { code { (clean(switch)) } } } }
+        } @else if line.is_told {
+            p { "No switch was set." }
+        } @else {
+            p.note { "Nobody knows what the client was told, so no promise of a switch could be judged; " code { "--assume" } " says it." }
+        }
+        @if !line.unpromised.is_empty() {
+            p { "Told something without any promise in force: " (clean(&line.unpromised.join(", "))) "." }
+        }
+    }
+}
+
+fn verdict(line: &VerdictLine, names_subject: bool) -> Markup {
+    html! {
+        tr.muted[!line.counts] {
+            td data-label="Verdict" {
+                span class={ "verdict " (line.verdict) } { (line.verdict) }
+                @if !line.counts { br; small { "does not count" } }
+            }
+            td data-label="Promise" {
+                @if let Some(destination) = &line.destination { strong { (clean(destination)) } ": " }
+                (clean(&line.promise)) br;
+                small { code { (clean(&line.id)) } " · " (clean(&line.source)) @if names_subject { " · " (clean(&line.subject)) } }
+            }
+            td data-label="Why" {
+                (clean(&line.why))
+                @for more in line.missing.iter().chain(&line.notes) { br; small { (clean(more)) } }
+            }
+            td data-label="Evidence" { (evidence(line)) }
+        }
+    }
+}
+
+fn evidence(line: &VerdictLine) -> Markup {
+    if line.evidence.is_empty() {
+        return html! { span.muted { "none" } };
+    }
+    // The same value in the third event of a batch shows nothing new.
+    let mut seen = BTreeSet::new();
+    let is_new = |record: &&Evidence| {
+        let path = record.path.as_deref().map(any_place);
+        seen.insert((record.flow.clone(), record.what.clone(), path, record.preview.clone()))
+    };
+    let shown: Vec<&Evidence> = line.evidence.iter().filter(is_new).take(EVIDENCE).collect();
+    let more = line.evidence_total.saturating_sub(shown.len() as u64);
+    html! {
+        ul.evidence { @for record in shown { li { (record_of(record)) } } }
+        @if more > 0 { small { "and " (more) " more" } }
+    }
+}
+
+fn record_of(record: &Evidence) -> Markup {
+    html! {
+        code { (clean(&record.flow)) } " " small { (clean(&record.what)) }
+        @if let Some(path) = &record.path { br; small { code { (clean(&any_place(path))) } } }
+        @if let Some(preview) = &record.preview { " " code { (clean(preview)) } }
+    }
+}
+
+fn strays(dossier: &Dossier) -> Markup {
+    if dossier.strays.is_empty() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="strays" {
+            h2 #strays { "Went around us, or was not let out" }
+            table.cards {
+                thead {
+                    tr {
+                        th scope="col" { "What" } th scope="col" { "For whom" } th scope="col" { "Program" }
+                        th.number scope="col" { "Times" } th scope="col" { "Evidence" }
+                    }
+                }
+                tbody {
+                    @for line in &dossier.strays {
+                        tr {
+                            td data-label="What" {
+                                @if line.what == WENT_AROUND { span.verdict.fail { "went around us" } } @else { span.verdict { "not let out" } }
+                                br; small { (clean(&line.spoken)) }
                             }
+                            td data-label="For whom" { (clean(&line.whom)) }
+                            td data-label="Program" { (clean(&line.programs.iter().cloned().collect::<Vec<_>>().join(", "))) }
+                            td.number data-label="Times" { (line.times) }
+                            td data-label="Evidence" { (flows(&line.flows)) }
                         }
                     }
                 }
+            }
+            @if dossier.strays_left_out > 0 {
+                p.note { (dossier.strays_left_out) " further records are not listed; `plainsight log` has them." }
             }
         }
     }
@@ -255,8 +357,8 @@ fn findings(dossier: &Dossier) -> Markup {
                 table.cards {
                     thead {
                         tr {
-                            th scope="col" { "Severity" } th scope="col" { "What" } th scope="col" { "Value" }
-                            th scope="col" { "Where" } th.number scope="col" { "Times" } th scope="col" { "Evidence" }
+                            th scope="col" { "Severity" } th.what scope="col" { "What" } th.value scope="col" { "Value" }
+                            th scope="col" { "Where" } th.number.times scope="col" { "Times" } th.flows scope="col" { "Evidence" }
                         }
                     }
                     tbody {
@@ -284,11 +386,14 @@ fn coverage(dossier: &Dossier) -> Markup {
     html! {
         section aria-labelledby="coverage" {
             h2 #coverage { "What could not be seen" }
+            @if !dossier.limits.is_empty() {
+                ul { @for limit in &dossier.limits { li { (clean(limit)) } } }
+            }
             @if dossier.coverage.is_empty() {
                 p { "Everything that passed was read." }
             } @else {
                 table.cards {
-                    thead { tr { th scope="col" { "Why" } th scope="col" { "For whom" } th.number scope="col" { "Flows" } th.number scope="col" { "Bytes" } } }
+                    thead { tr { th.wide scope="col" { "Why" } th scope="col" { "For whom" } th.number scope="col" { "Flows" } th.number scope="col" { "Bytes" } } }
                     tbody {
                         @for line in &dossier.coverage {
                             tr {
@@ -315,12 +420,12 @@ fn provenance(dossier: &Dossier) -> Markup {
             h2 #provenance { "How this was observed" }
             @if !dossier.clients.is_empty() {
                 h3 { "Clients, as they name themselves" }
-                ul { @for (client, count) in &dossier.clients { li { code { (clean(client)) } " " small { (count) " requests" } } } }
+                ul { @for (client, count) in &dossier.clients { li { code { (clean(client)) } " " small { (text::count(*count, "request")) } } } }
             }
             @if !dossier.runs.is_empty() {
                 h3 { "Runs" }
                 table.cards {
-                    thead { tr { th scope="col" { "Run" } th scope="col" { "Began" } th scope="col" { "Program" } th scope="col" { "Policy and rules (SHA-256)" } } }
+                    thead { tr { th scope="col" { "Run" } th scope="col" { "Began" } th scope="col" { "Program" } th.evidence scope="col" { "Policy and rules (SHA-256)" } } }
                     tbody {
                         @for run in &dossier.runs {
                             tr {
@@ -329,6 +434,16 @@ fn provenance(dossier: &Dossier) -> Markup {
                                 td data-label="Program" { (clean(run.program.as_deref().unwrap_or("none"))) @if let Some(code) = run.exit_code { br; small { "exit code " (code) } } }
                                 td data-label="Policy and rules" { code.hash { (run.policy_hash) } br; code.hash { (run.rules_hash) } }
                             }
+                        }
+                    }
+                }
+            }
+            @if dossier.runs.iter().any(|run| !run.notes.is_empty()) {
+                h3 { "What happened to the runs" }
+                ul {
+                    @for run in &dossier.runs {
+                        @for note in &run.notes {
+                            li { "run " (run.run) @if let Some(time) = &note.time { ", " time { (time) } } ": " (clean(&note.text)) }
                         }
                     }
                 }

@@ -3,20 +3,29 @@
 
 mod html;
 mod markdown;
+mod strays;
 mod timeline;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::{
-    model::{Action, DestinationKind, FlowKind, FlowRecord, NotInspected, RunRecord, Severity},
+    model::{
+        Action, DestinationKind, FlowId, FlowKind, FlowRecord, NotInspected, RunId, RunRecord, Severity,
+        Watch,
+    },
     report::{json, words},
 };
 
 pub use html::html;
 pub use markdown::markdown;
+pub use strays::StrayLine;
 pub use timeline::{Bucket, Timeline};
+pub use verdicts::{CheckedLine, VerdictLine};
+
+use strays::Strays;
 
 /// The version of the JSON form. Keys are added without a new one.
 const SCHEMA: u32 = 1;
@@ -42,11 +51,16 @@ pub struct Dossier {
     timeline: Timeline,
     findings: Vec<FindingLine>,
     findings_left_out: u64,
+    checked: Vec<CheckedLine>,
     verdicts: Vec<VerdictLine>,
+    strays: Vec<StrayLine>,
+    strays_left_out: u64,
+    limits: Vec<String>,
     coverage: Vec<CoverageLine>,
     tunnels: Vec<TunnelLine>,
     news: Vec<(String, u64)>,
     synthetic_answers: u64,
+    redacted: Redacted,
     notes: Vec<String>,
     chain_head: Option<String>,
 }
@@ -68,6 +82,24 @@ pub struct Observed {
     pub request_bytes: u64,
 }
 
+/// What was changed before it left.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Redacted {
+    /// Requests that did not leave as the client made them.
+    pub requests: u64,
+    /// Values that were replaced or taken out.
+    pub values: u64,
+}
+
+/// Something that happened to a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct NoteLine {
+    /// When, RFC 3339.
+    pub time: Option<String>,
+    /// What.
+    pub text: String,
+}
+
 /// A run of plainsight.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunLine {
@@ -87,6 +119,10 @@ pub struct RunLine {
     pub policy_hash: String,
     /// SHA-256 of the rules.
     pub rules_hash: String,
+    /// Whether what goes around us could be seen; `None` where plainsight started no program.
+    pub watch: Option<Watch>,
+    /// What happened to it, such as a policy that changed.
+    pub notes: Vec<NoteLine>,
 }
 
 /// Who received something.
@@ -142,25 +178,6 @@ pub struct FindingLine {
     pub flows: Vec<String>,
 }
 
-/// A control or a claim, and what came of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct VerdictLine {
-    /// `control` or `claim`.
-    pub kind: &'static str,
-    /// Its id.
-    pub id: String,
-    /// What was promised.
-    pub promise: String,
-    /// `pass`, `fail`, `inconclusive`, `upheld`, `refuted`, `untested`.
-    pub verdict: String,
-    /// Why, in a sentence.
-    pub why: String,
-    /// Where the promise was made, and of which class that source is.
-    pub source: String,
-    /// The flows that show it.
-    pub evidence: Vec<String>,
-}
-
 /// Something that could not be seen, and why.
 #[derive(Clone, Debug, Serialize)]
 pub struct CoverageLine {
@@ -204,12 +221,21 @@ pub struct DossierBuilder {
     tunnels: BTreeMap<String, TunnelLine>,
     news: BTreeMap<String, u64>,
     synthetic_answers: u64,
+    redacted: Redacted,
+    open: u64,
+    strays: Strays,
+    is_recording: bool,
 }
 
 /// Destination, rule, path, preview: what makes two findings one line.
 type FindingKey = (String, String, String, String);
 
 impl DossierBuilder {
+    /// For the entries of a recording, which are named by their place in it, from `#0`.
+    pub fn of_recording() -> Self {
+        Self { is_recording: true, ..Self::default() }
+    }
+
     /// Adds one flow.
     pub fn add(&mut self, flow: &FlowRecord) {
         let opening = &flow.opening;
@@ -217,12 +243,13 @@ impl DossierBuilder {
         let duration = flow.closing.as_ref().map_or(0, |closing| closing.duration_ms);
         self.first_ms = Some(self.first_ms.map_or(opening.time_ms, |first| first.min(opening.time_ms)));
         self.last_ms = self.last_ms.max(opening.time_ms.saturating_add_unsigned(duration));
-        self.observed.request_bytes += bytes;
         match opening.kind {
             FlowKind::Request => self.add_request(flow, bytes),
             FlowKind::Tunnel => self.add_tunnel(flow, bytes),
-            FlowKind::Attempt | FlowKind::Bypass => {}
+            FlowKind::Attempt | FlowKind::Bypass => return self.strays.add(flow),
         }
+        self.observed.request_bytes += bytes;
+        self.open += u64::from(flow.closing.is_none() && !self.is_recording);
         if let Some(reason) = words::not_inspected(flow) {
             let whom = match opening.kind {
                 FlowKind::Request => opening.destination.as_str(),
@@ -260,7 +287,13 @@ impl DossierBuilder {
     fn add_request(&mut self, flow: &FlowRecord, bytes: u64) {
         let opening = &flow.opening;
         self.observed.requests += 1;
-        self.synthetic_answers += u64::from(opening.action == Action::Block);
+        let is_answered_here = opening.answered.is_some() || opening.action == Action::Block;
+        self.synthetic_answers += u64::from(is_answered_here);
+        if let Some(rewriting) = &opening.rewriting {
+            self.redacted.requests += 1;
+            self.redacted.values += rewriting.edits.len() as u64 + u64::from(rewriting.edits_left_out);
+        }
+        let id = reference(opening.id, self.is_recording);
         if let Some(client) = opening.user_agent.as_deref()
             && (self.clients.len() < CLIENTS || self.clients.contains_key(client))
         {
@@ -312,9 +345,8 @@ impl DossierBuilder {
             });
             entry.times += 1;
             entry.severity = entry.severity.max(finding.severity);
-            let id = opening.id.to_string();
             if entry.flows.len() < EVIDENCE && entry.flows.last() != Some(&id) {
-                entry.flows.push(id);
+                entry.flows.push(id.clone());
             }
         }
     }
@@ -333,6 +365,7 @@ impl DossierBuilder {
         let mut tunnels: Vec<_> = self.tunnels.into_values().collect();
         tunnels.sort_by_key(|line| std::cmp::Reverse(line.request_bytes + line.response_bytes));
         let first = self.first_ms.unwrap_or(self.last_ms);
+        let (strays, strays_left_out) = self.strays.finish();
         Dossier {
             schema: SCHEMA,
             made_by: format!("plainsight {}", env!("CARGO_PKG_VERSION")),
@@ -351,11 +384,16 @@ impl DossierBuilder {
             timeline: self.timeline,
             findings,
             findings_left_out: self.findings_left_out,
+            checked: Vec::new(),
             verdicts: Vec::new(),
+            strays,
+            strays_left_out,
+            limits: limits(runs, self.synthetic_answers, self.redacted, self.open, self.is_recording),
             coverage: self.coverage.into_values().collect(),
             tunnels,
             news: self.news.into_iter().collect(),
             synthetic_answers: self.synthetic_answers,
+            redacted: self.redacted,
             notes: Vec::new(),
             chain_head: None,
         }
@@ -363,10 +401,14 @@ impl DossierBuilder {
 }
 
 impl Dossier {
-    /// Adds what was promised and what came of it.
+    /// Adds what happened to a run, in order of time.
     #[must_use]
-    pub fn with_verdicts(self, verdicts: Vec<VerdictLine>) -> Self {
-        Self { verdicts, ..self }
+    pub fn with_run_note(mut self, run: RunId, time_ms: i64, text: &str) -> Self {
+        let run = run.to_string();
+        if let Some(line) = self.runs.iter_mut().find(|line| line.run == run) {
+            line.notes.push(NoteLine { time: json::time(time_ms), text: text.to_owned() });
+        }
+        self
     }
 
     /// Adds what a reviewer has to know about how it was observed, a sentence each.
@@ -398,7 +440,88 @@ impl RunLine {
             exit_code: run.closing.as_ref().and_then(|closing| closing.exit_code),
             policy_hash: run.opening.policy_hash.to_string(),
             rules_hash: run.opening.rules_hash.to_string(),
+            watch: run.opening.watch,
+            notes: Vec::new(),
         }
+    }
+}
+
+/// A record's id, or its place in the recording.
+fn reference(id: FlowId, is_recording: bool) -> String {
+    if is_recording { format!("#{}", id.number().saturating_sub(1)) } else { id.to_string() }
+}
+
+/// What the observation cannot show, however much it saw: a sentence each.
+fn limits(
+    runs: &[RunRecord],
+    synthetic_answers: u64,
+    redacted: Redacted,
+    open: u64,
+    is_recording: bool,
+) -> Vec<String> {
+    let mut limits = Vec::new();
+    if is_recording {
+        limits.push("This is a recording. What its maker did not record is not in it.".to_owned());
+    }
+    let mut watches: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for run in runs {
+        watches.entry(watched(run)).or_default().push(run.id.to_string());
+    }
+    for (sentence, of) in watches {
+        let more = of.len().saturating_sub(EVIDENCE);
+        limits.push(match (runs.len(), more) {
+            (1, _) => sentence.to_owned(),
+            (_, 0) => format!("{sentence} (Runs: {}.)", of.join(", ")),
+            _ => format!("{sentence} (Runs: {} and {more} more.)", of[..EVIDENCE].join(", ")),
+        });
+    }
+    if synthetic_answers > 0 {
+        limits.push(format!(
+            "{} answered here, in the receiver's place. What the receiver would have answered, and what the \
+             client would have sent then, is not known.",
+            are(synthetic_answers, "request")
+        ));
+    }
+    if redacted.requests > 0 {
+        limits.push(format!(
+            "{} changed before leaving, at {} places. Findings are of what the client made, not of what left.",
+            are(redacted.requests, "request"),
+            redacted.values
+        ));
+    }
+    if open > 0 {
+        limits.push(format!(
+            "{} without an end in the log: still going on, or plainsight was killed.",
+            match open {
+                1 => "1 flow is".to_owned(),
+                _ => format!("{open} flows are"),
+            }
+        ));
+    }
+    limits
+}
+
+fn are(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what} was") } else { format!("{count} {what}s were") }
+}
+
+/// What is known of connections past us.
+fn watched(run: &RunRecord) -> &'static str {
+    match (run.opening.watch, &*run.opening.mode) {
+        (Some(Watch::Confined), _) => {
+            "The program was confined: it had no way to the network but through plainsight."
+        }
+        (Some(Watch::Watched), _) => {
+            "The program's connections were looked through several times a second. One that went around \
+             plainsight and lived for less may have been missed."
+        }
+        (Some(Watch::Unwatched), _) => {
+            "Nobody looked for connections that go around plainsight: that none is listed means nothing."
+        }
+        (None, "proxy") => {
+            "A proxy sees what is sent through it. What a program sent another way is not in this report."
+        }
+        (None, _) => "Whether anything went around plainsight is not known.",
     }
 }
 
