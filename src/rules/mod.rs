@@ -16,6 +16,7 @@ mod samples;
 mod scan;
 mod set;
 mod spec;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod validators;
