@@ -117,7 +117,7 @@ fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
     let group_end = |from: usize| {
         // One byte more than a card holds is enough to know that it is none.
         let limit = text.len().min(from + CARD_DIGITS.end + 1);
-        (from..limit).find(|at| !digit(*at)).unwrap_or(limit)
+        skip_digits(&text[..limit], from)
     };
     let mut at = block.start.max(done);
     while let Some(start) = next_digit(text, at, block.end) {
@@ -290,10 +290,11 @@ fn phone_groups(
         |range: Range<usize>| text.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
     let mut at = block.start.max(done);
     while let Some(digit) = next_digit(text, at, block.end) {
-        at = digit + 1;
+        // What leads up to an exchange is no digit, so that it is a run of its own.
+        at = skip_digits(text, digit);
         let end = digit + TAIL;
-        let is_tail = text.get(digit + 3).is_some_and(|byte| is_gap(*byte))
-            && are_digits(digit..digit + 3)
+        let is_tail = at == digit + 3
+            && text.get(at).is_some_and(|byte| is_gap(*byte))
             && are_digits(digit + 4..end)
             && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-');
         if !is_tail {

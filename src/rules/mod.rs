@@ -17,6 +17,7 @@ mod scan;
 mod set;
 mod spec;
 mod stand_in;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod validators;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use regex_automata::{meta::Regex, util::syntax};
+use regex_syntax::hir::Hir;
 use toml::de::{DeTable, DeValue};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
         required,
         spec::{Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Sample, Shape, Variant},
         stand_in,
+        tail::Tail,
         validators::Check,
     },
 };
@@ -285,6 +287,11 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
     if whole {
         compiled = compile(&format!("^(?:{regex})$")).map_err(bad_regex)?;
     }
+    let mut tail = None;
+    if !whole && let Some((head, run)) = Tail::split(&hir) {
+        compiled = compile_hir(&head).map_err(bad_regex)?;
+        tail = Some(run);
+    }
     if finder.is_none() {
         let anchor_error = |why: String| RuleError::Anchor {
             place: table.place_of("anchors"),
@@ -301,6 +308,7 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
         regex: regex.into(),
         whole,
         compiled,
+        tail,
         hit_group,
     })
 }
@@ -312,6 +320,13 @@ fn syntax_config() -> syntax::Config {
 
 /// Compiles a regex as rules run it.
 pub(super) fn compile(regex: &str) -> Result<Regex, String> {
+    match syntax::parse_with(regex, &syntax_config()) {
+        Ok(hir) => compile_hir(&hir),
+        Err(error) => Err(format!("the regex cannot be read: {}", one_line(&error.to_string()))),
+    }
+}
+
+fn compile_hir(hir: &Hir) -> Result<Regex, String> {
     /// Enough for a counted repetition of a whole PEM block, which is the largest seen.
     const NFA_LIMIT_BYTES: usize = 16 << 20;
     /// Room for the automaton's states per regex. A window is small; what does not fit is rebuilt.
@@ -320,12 +335,10 @@ pub(super) fn compile(regex: &str) -> Result<Regex, String> {
         .utf8_empty(false)
         .nfa_size_limit(Some(NFA_LIMIT_BYTES))
         .hybrid_cache_capacity(CACHE_BYTES);
-    Regex::builder().syntax(syntax_config()).configure(config).build(regex).map_err(|error| {
-        match error.syntax_error() {
-            Some(syntax) => format!("the regex cannot be read: {}", one_line(&syntax.to_string())),
-            None => format!("the regex cannot be compiled: {error}"),
-        }
-    })
+    Regex::builder()
+        .configure(config)
+        .build_from_hir(hir)
+        .map_err(|error| format!("the regex cannot be compiled: {error}"))
 }
 
 /// The regex parser draws a picture over several lines; its last line says what is wrong.

@@ -15,7 +15,7 @@ use crate::{
     rules::{
         Finder, Rule, RuleSet, finders, known,
         spec::{Allowed, Kind, Shape},
-        validators::{self, Candidate},
+        validators::{self, Candidate, Check},
     },
 };
 
@@ -316,21 +316,30 @@ impl Pass<'_> {
     /// The end of the next match in `range`, and where its value stands. Sees nothing outside the current value.
     fn search(&mut self, rule: usize, shape: &Shape, range: Range<usize>) -> Option<(usize, Range<usize>)> {
         let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
-        let slots = &mut self.scratch.slots;
-        slots.clear();
-        slots.resize((shape.hit_group + 1) * 2, None);
         let first = self.segment.start;
         let input =
             Input::new(&self.bytes[self.segment.clone()]).span(range.start - first..range.end - first);
+        let run = |from: usize| {
+            shape.tail.as_ref().map_or(0, |tail| tail.length(&self.bytes[from..range.end.max(from)]))
+        };
+        if let Some(ahead) = shape.tail.as_ref().and_then(|tail| tail.ahead) {
+            let end = shape.compiled.search_half_with(cache, &input)?.offset() + first;
+            let hit = end - ahead..end + run(end);
+            return Some((hit.end, hit));
+        }
+        let slots = &mut self.scratch.slots;
+        slots.clear();
+        slots.resize((shape.hit_group + 1) * 2, None);
         shape.compiled.search_slots_with(cache, &input, slots)?;
         let slot = |index: usize| slots.get(index).copied().flatten().map(|at| at.get() + first);
         let end = slot(1)?;
+        let run = run(end);
         // Alternatives without the group have no value; nothing to report, but the search goes on behind them.
         let hit = match (slot(shape.hit_group * 2), slot(shape.hit_group * 2 + 1)) {
-            (Some(start), Some(end)) => start..end,
+            (Some(start), Some(end)) => start..end + run,
             _ => end..end,
         };
-        Some((end, hit))
+        Some((end + run, hit))
     }
 
     fn keep_known(&mut self, rule_index: usize, hit: Range<usize>) {
@@ -397,7 +406,9 @@ pub(super) fn judge_value(rule: &Rule, value: &[u8], before: &[u8]) -> Option<Co
     if value.is_empty() || rule.unless_value.iter().any(|other| other.as_bytes() == value) {
         return None;
     }
-    let candidate = Candidate { value, variable: without_anchor(rule, value), before };
+    let mut checks = rule.checks.iter().chain(rule.grades.iter().map(|(check, _)| check));
+    let variable = if checks.any(Check::wants_variety) { without_anchor(rule, value) } else { value };
+    let candidate = Candidate { value, variable, before };
     if !rule.checks.iter().all(|check| check.passes(candidate)) || is_allowed(rule, value) {
         return None;
     }

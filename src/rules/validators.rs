@@ -84,6 +84,11 @@ impl Check {
         })
     }
 
+    /// Whether it looks at [`Candidate::variable`].
+    pub(super) fn wants_variety(&self) -> bool {
+        matches!(self, Self::Distinct(_) | Self::Entropy(_))
+    }
+
     /// Whether a value passes.
     pub(super) fn passes(self, candidate: Candidate<'_>) -> bool {
         let Candidate { value, variable, before } = candidate;
@@ -433,23 +438,30 @@ fn secret_like(value: &[u8]) -> bool {
     /// From here on values are made by machines, and are as varied as such are.
     const LONG: usize = 20;
     const LONG_ENTROPY: f32 = 2.8;
+    // What rules most values out comes first, and costs one look at each byte.
+    let (mut has_letter, mut has_upper, mut has_digit, mut has_sign) = (false, false, false, false);
+    let (mut turns, mut was_lower) = (0, false);
+    for byte in value {
+        let (is_lower, is_upper) = (byte.is_ascii_lowercase(), byte.is_ascii_uppercase());
+        has_letter |= is_lower | is_upper;
+        has_upper |= is_upper;
+        has_digit |= byte.is_ascii_digit();
+        has_sign |= matches!(byte, b'!' | b'#' | b'^' | b'~' | b'+' | b'?' | b'@');
+        // Random letters change case more often than words that were run together.
+        turns += usize::from(was_lower & is_upper);
+        was_lower = is_lower;
+    }
+    let is_random = value.len() >= LONG && turns * 6 > value.len();
+    if value.len() < SHORTEST || !has_letter || !(has_digit || has_sign || is_random) {
+        return false;
+    }
     let lower = value.to_ascii_lowercase();
-    let has_letter = value.iter().any(u8::is_ascii_alphabetic);
-    let has_digit = value.iter().any(u8::is_ascii_digit);
-    // Random letters change case more often than words that were run together.
-    let turns = value.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
-    let is_random = value.len() >= LONG && turns.count() * 6 > value.len();
-    let has_sign = value.iter().any(|byte| matches!(byte, b'!' | b'#' | b'^' | b'~' | b'+' | b'?' | b'@'));
-    let has_upper = value.iter().any(u8::is_ascii_uppercase);
     let is_path = value.starts_with(b"/") && !(has_upper && has_digit && value.len() >= LONG)
         || value.starts_with(b"./")
         || value.starts_with(b"~/")
         || memchr::memmem::find(value, b"://").is_some()
         || ENDINGS.iter().any(|ending| lower.ends_with(ending));
-    value.len() >= SHORTEST
-        && has_letter
-        && (has_digit || has_sign || is_random)
-        && !is_path
+    !is_path
         && !TERMS.contains(&&*lower)
         && !is_name(value)
         && distinct(value) >= LEAST_DISTINCT
