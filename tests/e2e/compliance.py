@@ -320,7 +320,7 @@ def service() -> None:
         result: Result = proxy.store.command("check", "--json")
         check.equal(result.code, 2, f"exit code of {result}")
         metrics = next(it for it in json.loads(result.stdout)["subjects"][0]["results"] if it["id"] == "disable-telemetry/first-party-metrics")
-        check.equal([missing["what"] for missing in metrics["missing"]], ["time"], "what is missing")
+        check.equal([missing["what"] for missing in metrics["missing"]], ["time"], f"what is missing of {proxy.store.log()}")
         complete = proxy.store.command("check", "--complete")
         check.equal(complete.code, 0, f"exit code of {complete}")
 
