@@ -16,6 +16,7 @@ use crate::{
     proxy::{
         config::Limits,
         flow::{Flow, Start},
+        probe::Probes,
         receiver::Receiver,
         services::{Answers, AuditUnavailable, Services},
         upstream::{Protocol, Upstream},
@@ -30,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) receivers: Vec<Arc<Receiver>>,
     pub(crate) answers: Option<Arc<dyn Answers>>,
     pub(crate) limits: Limits,
+    /// What came of `doctor`'s probes.
+    pub(crate) probes: Probes,
     /// The base64 of `user:password` that clients must present.
     pub(crate) credential: Option<Secret<String>>,
     /// Becomes true when the proxy is to stop.

@@ -33,7 +33,7 @@ use crate::{
         engine::Engine,
         error::UpstreamError,
         flow::{Flow, Start},
-        headers,
+        headers, probe,
         receiver::{ANSWER_TIME, Collector, Dialect, Receiver},
         respond,
         services::{Answer, Forward, Inspected},
@@ -63,6 +63,10 @@ pub(crate) async fn exchange(
         }
         if parts.method == Method::CONNECT {
             return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
+        }
+        if probe::asks(&parts.uri) {
+            let response = probe::status(engine);
+            return Ok(refuse(engine, &parts, &mut body, response).await);
         }
         let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
         if let Some(receiver) = engine.receiver_at(authority) {
