@@ -136,6 +136,10 @@ pub struct Run {
     /// Let the confined program reach this port on the machine's loopback (repeatable)
     #[arg(long, value_name = "PORT", requires = "confine")]
     pub confine_loopback: Vec<u16>,
+    /// Let the confined program reach this address by TCP without naming a host; globs such as `10.0.0.*:22`, and `*` for
+    /// all (repeatable)
+    #[arg(long, value_name = "ADDR[:PORT]", requires = "confine", value_parser = AuthorityPattern::parse)]
+    pub confine_allow: Vec<AuthorityPattern>,
     /// Check at the end what was promised against what was sent; ends with that, if the program itself succeeded
     #[arg(long)]
     pub check: bool,

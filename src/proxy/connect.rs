@@ -60,6 +60,12 @@ async fn plan(engine: &Engine, uri: &Uri, start: Start) -> Result<Plan, Response
     if probe::is_probe(&authority) {
         return Ok(Plan::Probe);
     }
+    if engine.keeps_in(&authority) {
+        let mut flow = engine.record_tunnel(Some(&authority), start, Some(NotInspected::NotIntercepted));
+        flow.status = Some(StatusCode::FORBIDDEN);
+        flow.finish(Outcome::Refused, Some(respond::UNNAMED.to_owned()));
+        return Err(respond::text(StatusCode::FORBIDDEN, respond::UNNAMED));
+    }
     let intercepts = engine.services.inspection.intercepts(&authority);
     if intercepts && engine.upstream.has_live(&authority) {
         return Ok(Plan::Intercept { authority, dialled: None, start });

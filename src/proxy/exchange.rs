@@ -165,6 +165,10 @@ async fn walk(
             .refuse(&head, &parts, &mut body, respond::text(status, message), message.to_owned())
             .await;
     }
+    if scope.site.is_none() && step.export.is_none() && engine.keeps_in(&head.authority) {
+        let response = respond::text(StatusCode::FORBIDDEN, respond::UNNAMED);
+        return step.refuse(&head, &parts, &mut body, response, respond::UNNAMED.to_owned()).await;
+    }
     if let Some(error) = scope.site.as_ref().and_then(|site| site.take_broken()) {
         step.record(&head, None, |flow| flow.status = Some(error.status()))
             .finish(Outcome::UpstreamFailed, Some(error.to_string()));

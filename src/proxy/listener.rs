@@ -92,6 +92,7 @@ impl Proxy {
             receivers,
             answers: config.answers,
             limits: config.limits,
+            named_only: config.named_only,
             probes: Probes::default(),
             credential,
             stopping,

@@ -30,6 +30,7 @@ def main() -> int:
     import canary
     import compliance
     import confine
+    import doctor
     import durability
     import export
     import identity
@@ -46,7 +47,7 @@ def main() -> int:
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
-        confine, private, page,
+        confine, doctor, private, page,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

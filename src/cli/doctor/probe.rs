@@ -131,6 +131,7 @@ async fn under_run(
             receivers: Vec::new(),
             holds_notices: true,
             credential: Some(Secret::new(format!("plainsight:{token}"))),
+            named_only: None,
             intercepted: Vec::new(),
             ca: Arc::clone(&ca),
             roots: engine::roots(settings, &system_roots)?,
