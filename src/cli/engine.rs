@@ -226,8 +226,7 @@ impl Engine {
         let lost = self.run.writer().lost();
         if lost > 0 {
             // Who reads the log later has to know, too.
-            let text = format!("records dropped, because the log could not be written for too long: {lost}");
-            if let Err(error) = self.store.note(id, &RunNote { time_ms: now_ms(), text }) {
+            if let Err(error) = self.store.note(id, &RunNote::of_lost(now_ms(), lost)) {
                 tracing::warn!(%error, "that records were lost could not be written down");
             }
         }

@@ -114,10 +114,21 @@ struct Waiting {
 
 enum Ready {
     Dns,
-    Intercept { authority: Authority, dialled: Option<Stream>, start: Start },
-    Tunnel { authority: Authority, upstream: Stream, start: Start },
+    Intercept {
+        authority: Authority,
+        dialled: Option<Stream>,
+        start: Start,
+    },
+    Tunnel {
+        authority: Authority,
+        upstream: Stream,
+        start: Start,
+    },
     /// An address; the program has yet to say whom it means. `bytes` were those of its first packet.
-    Unnamed { authority: Authority, bytes: usize },
+    Unnamed {
+        authority: Authority,
+        bytes: usize,
+    },
 }
 
 impl Shared {
@@ -317,9 +328,13 @@ fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: Own
             let noted = Arc::clone(shared);
             shared.serve(permit, async move {
                 let start = Start::now();
-                match timeout(engine.limits.sniff_time, peek_name(&stream, authority.port())).await {
-                    Ok(Some(named)) => by_name(engine, &authority, named, start, stream).await,
-                    Ok(None) | Err(_) => {
+                let named = tokio::select! {
+                    named = timeout(NAMING_TIME, peek_name(&stream, authority.port())) => named.ok().flatten(),
+                    () = engine.stopped() => None,
+                };
+                match named {
+                    Some(named) => by_name(engine, &authority, named, start, stream).await,
+                    None => {
                         noted.note(Attempt { transport: Transport::Tcp, authority }, bytes);
                         // Cut off with a reset, as from a machine on which nobody listens.
                         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -331,7 +346,13 @@ fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: Own
 }
 
 /// Serves a connection to an address as one to the host that it names: whoever has the address is not asked.
-async fn by_name(engine: Arc<Engine>, address: &Authority, named: Authority, start: Start, stream: TcpStream) {
+async fn by_name(
+    engine: Arc<Engine>,
+    address: &Authority,
+    named: Authority,
+    start: Start,
+    stream: TcpStream,
+) {
     debug!(%address, %named, "an address literal is spoken to by name");
     let intercepts = engine.services.inspection.intercepts(&named);
     if intercepts {
@@ -539,6 +560,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a program that dialled an address may stay silent before it is taken for one that waits for the server.
 /// Every TLS client speaks at once; those that wait (SSH, SMTP) lose this time.
 const HELLO_TIME: Duration = Duration::from_millis(300);
+/// How long a program that dialled an address may take to name a host. Those that do speak at once; on a loaded machine
+/// at once is a while.
+const NAMING_TIME: Duration = Duration::from_secs(5);
 const PEEK_PAUSE: Duration = Duration::from_millis(2);
 /// A ClientHello with a post-quantum key share is about 1,700 bytes; the largest possible record has 16 KiB.
 const LARGEST_HELLO_BYTES: usize = 16 * 1024 + 5;
@@ -556,7 +580,8 @@ mod tests {
     #[test]
     fn a_host_is_named_by_a_client_hello_or_by_a_host_field() {
         let mut hello = Vec::new();
-        let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+        let config =
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
         let config = config
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -568,14 +593,16 @@ mod tests {
 
         assert_eq!(named(&hello), Naming::Host("api.example".to_owned()));
         assert_eq!(named(&hello[..hello.len() / 2]), Naming::Unfinished);
-        assert_eq!(named(b"GET / HTTP/1.1\r\nHost: api.example:80\r\n\r\n"), Naming::Host("api.example:80".to_owned()));
+        assert_eq!(
+            named(b"GET / HTTP/1.1\r\nHost: api.example:80\r\n\r\n"),
+            Naming::Host("api.example:80".to_owned())
+        );
     }
 
     #[test]
     fn what_names_nobody_is_known_by_its_first_bytes() {
         assert_eq!(named(b"SSH-2.0-OpenSSH_9.6\r\n"), Naming::Nobody);
         assert_eq!(named(b"evader tcp4\n"), Naming::Nobody);
-        assert_eq!(named(b"\x16\x03\x01\x00\x01\xff"), Naming::Nobody);
         assert_eq!(named(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), Naming::Nobody);
         assert_eq!(named(b"GET / HTTP/1.1\r\nHo"), Naming::Unfinished);
     }

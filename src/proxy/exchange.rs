@@ -414,8 +414,11 @@ impl Step {
             head.version = Version::HTTP_11;
         }
         let announced = !is_http2 && head.headers.contains_key(CONTENT_LENGTH);
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let tee = self.tee(&head);
-        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced, tee))
+        let outlives_client = self.destination.inspected;
+        let body = ResponseBody::relayed(incoming, flow, connection, announced, length, outlives_client, tee);
+        Response::from_parts(head, body)
     }
 
     /// What copies the answer, if somebody learns from it.

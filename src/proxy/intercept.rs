@@ -35,12 +35,11 @@ pub(crate) async fn intercept(
 ) {
     let (prefix, mut stream) = client.into_parts();
     let mut buffer = BytesMut::from(prefix);
-    // A client that is slow to speak must not be taken for one that waits, and have its telemetry passed unread.
-    let patience = if engine.may_pass(&authority, start, NotInspected::UnknownProtocol) {
-        engine.limits.sniff_time
-    } else {
-        engine.limits.head_time
-    };
+    // A client that is slow to speak, on a loaded machine say, must not be taken for one that waits, and have its telemetry
+    // passed unread.
+    let waits = engine.may_pass(&authority, start, NotInspected::UnknownProtocol)
+        && !CLIENT_SPEAKS_FIRST.contains(&authority.port());
+    let patience = if waits { engine.limits.sniff_time } else { engine.limits.head_time };
     let spoken = tokio::select! {
         spoken = sniff(&mut stream, &mut buffer, patience) => spoken,
         () = engine.stopped() => return,
@@ -213,6 +212,8 @@ fn describe(error: &io::Error) -> String {
     format!("the client refused the TLS handshake: {error}")
 }
 
+/// Ports on which no server speaks first: HTTP, HTTPS, OTLP.
+const CLIENT_SPEAKS_FIRST: [u16; 4] = [80, 443, 4317, 4318];
 /// TLS alert `unrecognized_name`.
 const UNRECOGNISED_NAME: u8 = 112;
 /// TLS alert `internal_error`.

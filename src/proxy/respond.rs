@@ -35,7 +35,8 @@ pub(crate) fn kept_here(row: &str) -> Response<ResponseBody> {
 }
 
 /// A confined program names an address in place of a host.
-pub(crate) const UNNAMED: &str = "confined: an address that no name stands for is not let out; --confine-allow would";
+pub(crate) const UNNAMED: &str =
+    "confined: an address that no name stands for is not let out; --confine-allow would";
 
 /// The client must say who it is.
 pub(crate) fn unauthorised() -> Response<ResponseBody> {

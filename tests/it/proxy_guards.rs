@@ -327,3 +327,21 @@ async fn a_client_that_is_slow_to_speak_is_waited_for_where_nothing_may_pass_unr
     let record = proxy.audit.closed(1).await.remove(0);
     assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None), "{answer:?}");
 }
+
+// PITFALLS 25
+#[tokio::test]
+async fn a_client_that_is_slow_to_speak_https_is_not_taken_for_one_that_waits() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, &["api.example.test"], &["http/1.1"]).await;
+    let mut setup = Setup::new(&ca, origin.address);
+    setup.config.limits.sniff_time = std::time::Duration::from_millis(20);
+    let proxy = setup.start().await;
+    let mut tunnel = Client::tunnel(&proxy, "api.example.test:443").await;
+
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tunnel.send("GET /telemetry HTTP/1.1\r\nHost: api.example.test:443\r\n\r\n").await;
+    tunnel.answer("GET").await;
+
+    let record = proxy.audit.closed(1).await.remove(0);
+    assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None));
+}
