@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
-use dd_sds::{RegexRuleConfig, RootRuleConfig, RuleConfig, Scanner, SecondaryValidator};
+use dd_sds::{
+    RegexRuleConfig, RootRuleConfig, RuleConfig, RuleMatch, Scanner, ScannerError, SecondaryValidator,
+};
 use plainsight::rules::{Check, Kind, Rule, RuleSet};
 use serde_json::Value;
 
@@ -56,7 +58,7 @@ impl Rules {
     pub fn translate(rules: &RuleSet) -> Self {
         let (mut taken, mut refused, mut configs) = (Vec::new(), Vec::new(), Vec::new());
         // Rules for paths of requests see no body of ours.
-        for rule in rules.rules().iter().filter(|rule| rule.pack.as_ref() != "head") {
+        for rule in rules.rules().iter().filter(|rule| *rule.pack != *"head") {
             let Some(config) = translated(rule) else { continue };
             let config: DynRule = RootRuleConfig::new(config.build());
             match Scanner::builder(std::slice::from_ref(&config)).build() {
@@ -127,7 +129,9 @@ impl Tool for Datadog<'_> {
 
     fn round(&mut self, body: &Body) -> Result<Round, String> {
         let scanner = &self.rules.scanner;
-        let hits = |matches: Result<Vec<_>, _>| matches.expect("no rule of these waits for anything").len();
+        let hits = |matches: Result<Vec<RuleMatch>, ScannerError>| {
+            matches.expect("no rule of these waits for anything").len()
+        };
         Ok(match self.way {
             Way::Json => time(body.text.len(), || {
                 let mut event: Value =
@@ -136,7 +140,7 @@ impl Tool for Datadog<'_> {
             }),
             Way::Text => {
                 let text = self.texts.entry(body.name).or_insert_with(|| body.text.clone());
-                time(body.text.len(), || hits(black_box(scanner.scan(black_box(text)))))
+                time(body.text.len(), || hits(black_box(scanner.scan(black_box(&mut *text)))))
             }
         })
     }

@@ -41,7 +41,7 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options { speed: true, quality: true, rounds: 7, rules: None };
+    let mut options = Options { speed: true, quality: true, rounds: 5, rules: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

@@ -71,7 +71,7 @@ impl Tool for Product<'_> {
                 hits.len()
             }));
         }
-        let document = documents.entry(body.name).or_insert_with(|| match way {
+        let document: &Document = documents.entry(body.name).or_insert_with(|| match way {
             Way::Scan => take_apart(body.destination, body.path, bytes.clone()),
             _ => DocumentBuilder::new("text", bytes.clone()).finish(),
         });

@@ -101,32 +101,27 @@ fn columns<'a>(rules: &'a RuleSet, translated: &'a datadog::Rules, python: &'a P
     let mut columns = vec![
         Column {
             name: "plainsight",
-            answer: Box::new(move |documents| {
-                let values =
-                    |document: &Document| product.values(document.destination, document.path, text(document));
-                let mut values = values;
-                Ok(documents.iter().map(|document| judge(document, &values(document))).collect())
+            answer: Box::new(move |documents: &[Document]| {
+                let mut say = |it: &Document| judge(it, &product.values(it.destination, it.path, text(it)));
+                Ok(documents.iter().map(&mut say).collect())
             }),
         },
         Column {
             name: "dd-sds",
-            answer: Box::new(|documents| {
-                Ok(documents
-                    .iter()
-                    .map(|document| judge(document, &translated.values(text(document))))
-                    .collect())
+            answer: Box::new(move |documents: &[Document]| {
+                Ok(documents.iter().map(|it| judge(it, &translated.values(text(it)))).collect())
             }),
         },
     ];
     if python.has("sentry-relay") {
         for (name, config) in [("relay, default", "default"), ("relay, all", "all")] {
-            columns
-                .push(Column { name, answer: Box::new(move |documents| relay(python, config, documents)) });
+            let answer = move |documents: &[Document]| relay(python, config, documents);
+            columns.push(Column { name, answer: Box::new(answer) });
         }
     }
     if python.has("kingfisher-bin") {
-        columns
-            .push(Column { name: "kingfisher", answer: Box::new(|documents| kingfisher(python, documents)) });
+        let answer = move |documents: &[Document]| kingfisher(python, documents);
+        columns.push(Column { name: "kingfisher", answer: Box::new(answer) });
     }
     columns
 }

@@ -29,7 +29,7 @@ pub trait Tool {
 
 /// The fastest of the runs that fit into a short time, because others share the machine.
 pub fn time(bytes: usize, mut run: impl FnMut() -> usize) -> Round {
-    /// As in `peers.py`.
+    /// As in `peers.py`, whose scrubbing is so slow that it takes two runs at least.
     const ROUND_SECONDS: f64 = 0.15;
     const LEAST_RUNS: usize = 3;
     run();
