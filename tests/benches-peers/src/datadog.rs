@@ -77,8 +77,19 @@ impl Rules {
     /// Values that it names in a JSON body.
     pub fn values(&self, body: &str) -> Vec<Vec<u8>> {
         let mut event: Value = serde_json::from_str(body).expect("a body of our own");
+        numbers_to_text(&mut event);
         let matches = self.scanner.scan(&mut event).expect("no rule of these waits for anything");
         matches.into_iter().filter_map(|hit| hit.match_value).map(String::into_bytes).collect()
+    }
+}
+
+/// It looks at numbers as text, but panics when it finds something in one.
+fn numbers_to_text(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(numbers_to_text),
+        Value::Bool(_) | Value::Number(_) => *value = Value::String(value.to_string()),
+        Value::Object(fields) => fields.values_mut().for_each(numbers_to_text),
+        Value::Null | Value::String(_) => {}
     }
 }
 
