@@ -135,7 +135,8 @@ def outage(language: str, protocol: str) -> None:
             )
         forwarded = [flow for flow in flows if flow["outcome"] == "forwarded" and flow["status"] == 200]
         taken = [request for request in origin.requests() if request.complete]
-        check.equal(len(forwarded), len(taken), "exports that were acknowledged, against those that the collector got")
+        # One may have arrived whose answer was cut off with the connection: it is sent again.
+        check.that(0 < len(forwarded) <= len(taken), f"{len(forwarded)} exports were acknowledged, the collector got {len(taken)}")
         if RETRIES[language, protocol] and DOWN_SECS > LONGEST_PATIENCE_SECS:
             # The SDK itself gives up after a number of tries, and says so; what it still had arrives.
             check.that(RECORDS - 1 in arrived, f"the last record never arrived: {said[-1500:]}")
