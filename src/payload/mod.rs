@@ -7,6 +7,7 @@
 use crate::model::NotInspected;
 
 mod base64;
+mod chunk;
 mod compressed;
 mod container;
 mod escape;
