@@ -48,7 +48,11 @@ mod tests {
     use super::*;
 
     /// Every byte at every place, before and behind bytes of the other kind.
-    fn check<const N: usize>(find: impl Fn(&[u8; N]) -> Option<usize>, is_hit: impl Fn(u8) -> bool, others: &[u8]) {
+    fn check<const N: usize>(
+        find: impl Fn(&[u8; N]) -> Option<usize>,
+        is_hit: impl Fn(u8) -> bool,
+        others: &[u8],
+    ) {
         for &other in others {
             assert_eq!(find(&[other; N]), None, "{other}");
             for (place, byte) in (0..N).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {

@@ -14,6 +14,7 @@ mod escape;
 mod form;
 mod format;
 mod head;
+mod hint;
 mod json;
 mod multipart;
 mod otlp;
