@@ -1,30 +1,49 @@
 //! Many bytes at once: where the first of a kind stands in them.
 
-/// How many bytes are looked at together for the end of a string: most keys and values are shorter.
-pub(super) const CHUNK: usize = 16;
+/// How many bytes are looked at together for the end of a key or a value: most are shorter.
+const CHUNK: usize = 16;
 
 /// How many bytes are looked at together for the end of a number.
 pub(super) const DIGITS: usize = 8;
 
-/// Where the first quote or backslash stands.
-#[cfg(target_arch = "x86_64")]
+/// Where the first of two bytes stands in what begins at `at`, if it stands in that chunk or the next ones that are
+/// looked at; else from where on to look for it.
 #[inline(always)]
-pub(super) fn first_quote_or_backslash(chunk: &[u8; CHUNK]) -> Option<usize> {
-    // One step of vector instructions that every processor of this architecture has; no call, and no loop.
-    memchr::arch::x86_64::sse2::memchr::Two::new(b'"', b'\\')?.find(chunk)
+pub(super) fn find_near<const A: u8, const B: u8, const CHUNKS: usize>(
+    bytes: &[u8],
+    mut at: usize,
+) -> Result<usize, usize> {
+    for _ in 0..CHUNKS {
+        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        if let Some(place) = first_of::<A, B>(chunk) {
+            return Ok(at + place);
+        }
+        at += CHUNK;
+    }
+    Err(at)
 }
 
-/// Where the first quote or backslash stands.
+/// Where the first of two bytes stands.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first_of<const A: u8, const B: u8>(chunk: &[u8; CHUNK]) -> Option<usize> {
+    // One step of vector instructions that every processor of this architecture has; no call, and no loop.
+    memchr::arch::x86_64::sse2::memchr::Two::new(A, B)?.find(chunk)
+}
+
+/// Where the first of two bytes stands.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-pub(super) fn first_quote_or_backslash(chunk: &[u8; CHUNK]) -> Option<usize> {
+fn first_of<const A: u8, const B: u8>(chunk: &[u8; CHUNK]) -> Option<usize> {
     const fn all(byte: u8) -> u128 {
         u128::from_ne_bytes([byte; CHUNK])
     }
     let word = u128::from_le_bytes(*chunk);
     // A byte that became zero borrows, which sets its high bit. So does one that had it, and is no ASCII. A borrow
     // may go on into the next byte, but the lowest bit that is set is exact.
-    let borrows = (word ^ all(b'"')).wrapping_sub(all(1)) | (word ^ all(b'\\')).wrapping_sub(all(1));
+    let borrows = (word ^ all(A)).wrapping_sub(all(1)) | (word ^ all(B)).wrapping_sub(all(1));
     let hits = borrows & !word & all(0x80);
     (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
 }
@@ -71,7 +90,7 @@ mod tests {
     #[test]
     fn the_first_quote_or_backslash_is_found_whatever_stands_around_it() {
         let others = [b'a', 0, 0x7f, 0x80, 0xff, b'!', b'#', b'[', b']', 0xa2, 0xdc];
-        check(first_quote_or_backslash, |byte| matches!(byte, b'"' | b'\\'), &others);
+        check(first_of::<b'"', b'\\'>, |byte| matches!(byte, b'"' | b'\\'), &others);
     }
 
     #[test]

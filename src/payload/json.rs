@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 use crate::{
     model::{DocumentBuilder, FieldKind, Label, Name, NodeId, NotInspected},
-    payload::chunk::{CHUNK, DIGITS, first_quote_or_backslash, leading_digits},
+    payload::chunk::{DIGITS, find_near, leading_digits},
 };
 
 /// Reads JSON into nodes, in one pass and without recursion. Owns what several walks share, so that a walk
@@ -405,17 +405,10 @@ impl Quoted {
 fn find_quote_or_backslash(bytes: &[u8], start: usize) -> Option<usize> {
     // Enough for an identifier.
     const SHORT_CHUNKS: usize = 3;
-    let mut at = start;
-    for _ in 0..SHORT_CHUNKS {
-        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
-            break;
-        };
-        if let Some(place) = first_quote_or_backslash(chunk) {
-            return Some(at + place);
-        }
-        at += CHUNK;
+    match find_near::<b'"', b'\\', SHORT_CHUNKS>(bytes, start) {
+        Ok(place) => Some(place),
+        Err(at) => find_far(bytes, at),
     }
-    find_far(bytes, at)
 }
 
 #[inline(never)]
