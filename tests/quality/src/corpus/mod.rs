@@ -9,7 +9,7 @@ mod examples;
 mod negatives;
 mod personal;
 mod random;
-mod score;
+pub mod score;
 
 pub use carriers::CARRIERS;
 pub use depths::DEPTHS;

@@ -147,7 +147,7 @@ impl<'r> Scorer<'r> {
 }
 
 /// Marks what of `value` stands in `hit`. A hit that overlaps an end covers that end.
-fn cover(covered: &mut [bool], value: &[u8], hit: &[u8]) {
+pub fn cover(covered: &mut [bool], value: &[u8], hit: &[u8]) {
     /// Shorter overlaps of ends are chance.
     const LEAST: usize = 4;
     if hit.is_empty() || value.is_empty() {
