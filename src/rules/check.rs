@@ -80,10 +80,12 @@ mod tests {
     #[test]
     fn work_is_counted_by_rule() {
         let set = set_of(
-            &(value_rule("test.a", "anchors = [\"abc\"]\nmax_len = 32\nregex = '(?P<hit>abc[0-9])'")
-                + &value_rule("test.b", "anchors = [\"xyz\"]\nregex = '(?P<hit>xyz[0-9])'")),
+            &(value_rule(
+                "test.a",
+                "anchors = [\"abc\"]\nmax_len = 32\nregex = '(?P<hit>abc(?:[0-9][a-z]|[a-z][0-9]))'",
+            ) + &value_rule("test.b", "anchors = [\"xyz\"]\nregex = '(?P<hit>xyz[0-9])'")),
         );
 
-        assert_eq!(set.work(&[b"abc".as_slice(), &[b'-'; 100]].concat()), [32, 0]);
+        assert_eq!(set.work(&[b"abc12".as_slice(), &[b'-'; 100]].concat()), [32, 0]);
     }
 }

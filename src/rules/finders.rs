@@ -52,7 +52,7 @@ impl Finder {
         Self::ALL.get(index).copied()
     }
 
-    /// Whether something of this sort could begin in a block.
+    /// Whether something of this sort could begin in a block. Literals are looked for in all of the text at once.
     fn could_begin(self, outlines: Outlines) -> bool {
         match self {
             Self::DigitRun => outlines.digit_run,
@@ -60,7 +60,7 @@ impl Finder {
             Self::HexColon => outlines.hex_colon,
             Self::IbanHead => outlines.iban_head,
             Self::PhoneGroups => outlines.phone_groups,
-            Self::UrlUserinfo => outlines.url_userinfo,
+            Self::UrlUserinfo => false,
         }
     }
 
@@ -83,12 +83,15 @@ impl Finder {
     }
 }
 
-/// Calls `found` with the place in `finders` and the range of every candidate of each, in order of their starts.
+/// Calls `found` with the place in `finders` and the range of every candidate of each, in order of the starts of each.
 pub(super) fn find_all<'f>(
     finders: impl Iterator<Item = &'f Finder> + Clone,
     text: &[u8],
     mut found: impl FnMut(usize, Range<usize>),
 ) {
+    for (index, finder) in finders.clone().enumerate().filter(|(_, finder)| **finder == Finder::UrlUserinfo) {
+        finder.find_in(text, 0..text.len(), 0, &mut |range| found(index, range));
+    }
     // A block that was looked at may have shown that a long run goes on behind it.
     let mut done = [0; Finder::ALL.len()];
     for start in (0..text.len()).step_by(BLOCK) {

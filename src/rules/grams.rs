@@ -1,8 +1,8 @@
 //! Finds any number of literals by three bytes of each.
 //!
-//! Every second offset of the text is looked at, and three bytes there are looked up in a small bitmap. Of each literal
+//! Every second offset of the text is looked at, and three bytes there are looked up in a small table. Of each literal
 //! the two neighbouring triples that text holds least are in it, so that one of them lies at an offset that is looked
-//! at. What one literal more costs is two bits; a pass costs the same for ten literals as for a thousand.
+//! at. What one literal more costs is two places; a pass costs the same for ten literals as for a thousand.
 
 /// Bytes of a gram.
 const GRAM: usize = 3;
@@ -13,17 +13,17 @@ const STRIDE: usize = 2;
 /// Literals that are shorter have no two triples.
 pub(super) const SHORTEST: usize = GRAM + STRIDE - 1;
 
-/// Words of the bitmap: 8 KiB stay in the innermost cache, and 2,000 literals leave 15 of 16 bits unset.
-const FILTER: usize = 1024;
+/// Bits of the filter's number of places: 32 KiB stay in the innermost caches, and 1,000 literals leave 15 of 16 unset.
+const FILTER_BITS: u32 = 15;
 
 /// Bytes of text per round: six grams at even offsets, and what the last one reaches beyond.
 const WINDOW: usize = 14;
 const ROUND: usize = 12;
 
-/// Literals and the rule of each.
+/// Literals and the number of each.
 #[derive(Debug)]
 pub(super) struct Grams {
-    filter: Box<[u64; FILTER]>,
+    filter: Box<[u8; 1 << FILTER_BITS]>,
     /// Where each slot's entries begin; one more than there are slots.
     starts: Vec<u32>,
     /// Bits of a hash that are not its slot.
@@ -42,7 +42,7 @@ struct Entry {
 }
 
 impl Grams {
-    /// Takes (literal, rule) pairs of at least [`SHORTEST`] bytes each.
+    /// Takes literals, each with its number, of at least [`SHORTEST`] bytes each.
     pub(super) fn new(anchors: Vec<(Box<[u8]>, u32)>) -> Self {
         let mut entries: Vec<Entry> = Vec::with_capacity(anchors.len() * STRIDE);
         for (index, (anchor, _)) in anchors.iter().enumerate() {
@@ -64,30 +64,29 @@ impl Grams {
         let starts = (0..=slots)
             .map(|wanted| entries.partition_point(|entry| slot(entry.gram) < wanted) as u32)
             .collect();
-        let mut filter = Box::new([0; FILTER]);
+        let mut filter = Box::new([0; 1 << FILTER_BITS]);
         for entry in &entries {
-            let hash = hash(entry.gram);
-            filter[(hash >> 22) as usize] |= 1 << ((hash >> 16) & 63);
+            filter[place(entry.gram)] = 1;
         }
         Self { filter, starts, shift, entries, anchors }
     }
 
-    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
+    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(u32, usize)) {
         let mut at = 0;
         while let Some(window) = text.get(at..).and_then(<[u8]>::first_chunk::<WINDOW>) {
             let low = load(window, 0);
             let high = load(window, WINDOW - 8);
-            let bits = [
-                self.bit(low),
-                self.bit(low >> 16),
-                self.bit(low >> 32),
-                self.bit(high),
-                self.bit(high >> 16),
-                self.bit(high >> 32),
+            let possible = [
+                self.possible(low),
+                self.possible(low >> 16),
+                self.possible(low >> 32),
+                self.possible(high),
+                self.possible(high >> 16),
+                self.possible(high >> 32),
             ];
-            if bits.iter().fold(0, |any, bit| any | bit) & 1 != 0 {
-                for (index, bit) in bits.iter().enumerate() {
-                    if bit & 1 != 0 {
+            if possible.iter().fold(0, |any, possible| any | possible) != 0 {
+                for (index, possible) in possible.iter().enumerate() {
+                    if *possible != 0 {
                         self.verify(text, at + index * STRIDE, &mut found);
                     }
                 }
@@ -100,15 +99,14 @@ impl Grams {
         }
     }
 
-    /// In the lowest bit: whether some literal may be known by these three bytes.
+    /// Not 0 if some literal may be known by the first three of these bytes.
     #[inline(always)]
-    fn bit(&self, bytes: u64) -> u64 {
-        let hash = hash(bytes as u32 & GRAM_BITS);
-        self.filter[(hash >> 22) as usize] >> ((hash >> 16) & 63)
+    fn possible(&self, bytes: u64) -> u8 {
+        self.filter[place(bytes as u32)]
     }
 
     #[inline(never)]
-    fn verify(&self, text: &[u8], at: usize, found: &mut impl FnMut(usize, usize)) {
+    fn verify(&self, text: &[u8], at: usize, found: &mut impl FnMut(u32, usize)) {
         let gram = gram(&text[at..]);
         let slot = (hash(gram) >> self.shift) as usize;
         let range = self.starts[slot] as usize..self.starts[slot + 1] as usize;
@@ -117,15 +115,13 @@ impl Grams {
                 continue;
             }
             let Some(start) = at.checked_sub(entry.offset as usize) else { continue };
-            let (anchor, rule) = &self.anchors[entry.anchor as usize];
+            let (anchor, number) = &self.anchors[entry.anchor as usize];
             if text[start..].starts_with(anchor) {
-                found(*rule as usize, start);
+                found(*number, start);
             }
         }
     }
 }
-
-const GRAM_BITS: u32 = (1 << (8 * GRAM)) - 1;
 
 fn gram(bytes: &[u8]) -> u32 {
     bytes.iter().take(GRAM).rev().fold(0, |gram, byte| gram << 8 | u32::from(*byte))
@@ -136,6 +132,12 @@ fn load(window: &[u8; WINDOW], from: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&window[from..from + 8]);
     u64::from_le_bytes(bytes)
+}
+
+/// The place of a gram in the filter, whatever its fourth byte is: that one is multiplied out of the number.
+#[inline(always)]
+const fn place(gram: u32) -> usize {
+    (gram.wrapping_mul(0x3779_b100) >> (u32::BITS - FILTER_BITS)) as usize
 }
 
 #[inline(always)]

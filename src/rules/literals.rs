@@ -2,7 +2,8 @@
 
 use aho_corasick::{AhoCorasick, MatchKind, Span, packed};
 
-use crate::rules::grams::{Grams, SHORTEST};
+use crate::rules::grams::Grams;
+pub(super) use crate::rules::grams::SHORTEST;
 
 /// All anchors of a rule set.
 #[derive(Debug)]
@@ -53,13 +54,13 @@ fn pair(text: &[u8]) -> usize {
     byte(0) << 8 | byte(1)
 }
 
-/// A literal and the rules that it is an anchor of.
+/// A literal and the anchors that begin with it.
 #[derive(Debug)]
 struct Head {
     text: Box<[u8]>,
     /// The head as a number, and which of its bits count: compared with [`four`].
     key: (u32, u32),
-    /// Anchors that begin with this head, and the rule of each.
+    /// Anchors that begin with this head, and the number of each.
     anchors: Vec<(Box<[u8]>, u32)>,
 }
 
@@ -74,7 +75,7 @@ enum Searcher {
 const GROUP: usize = 32;
 
 impl Literals {
-    /// Takes (anchor, rule) pairs.
+    /// Takes anchors, each with its number.
     pub(super) fn new(anchors: &[(Box<[u8]>, u32)]) -> Result<Self, String> {
         let (short, long): (Vec<_>, Vec<_>) =
             anchors.iter().cloned().partition(|(anchor, _)| anchor.len() < SHORTEST);
@@ -95,9 +96,9 @@ impl Literals {
 }
 
 impl Pass {
-    /// Calls `found` with the rule and the offset of each anchor, nearly in order: an anchor is reported before
+    /// Calls `found` with the number and the offset of each anchor, nearly in order: an anchor is reported before
     /// another only if it does not begin behind the other's end.
-    pub(super) fn find(&self, text: &[u8], found: impl FnMut(usize, usize)) {
+    pub(super) fn find(&self, text: &[u8], found: impl FnMut(u32, usize)) {
         match self {
             Self::Grams(grams) => grams.find(text, found),
             Self::Short(short) => short.find(text, found),
@@ -148,7 +149,7 @@ impl Short {
         Ok(Self { heads, pairs, searcher })
     }
 
-    fn find(&self, text: &[u8], mut found: impl FnMut(usize, usize)) {
+    fn find(&self, text: &[u8], mut found: impl FnMut(u32, usize)) {
         let mut at = 0;
         while let Some(start) = self.searcher.next(text, at) {
             let near = text.len().min(start + NEAR);
@@ -159,9 +160,9 @@ impl Short {
                 }
                 let here = four(&text[at..]);
                 for head in self.heads.iter().filter(|head| here & head.key.1 == head.key.0) {
-                    for (anchor, rule) in &head.anchors {
+                    for (anchor, number) in &head.anchors {
                         if text[at..].starts_with(anchor) {
-                            found(*rule as usize, at);
+                            found(*number, at);
                         }
                     }
                 }
@@ -196,7 +197,7 @@ mod tests {
             .collect();
         let mut hits = Vec::new();
         for pass in &Literals::new(&pairs).unwrap().passes {
-            pass.find(text.as_bytes(), |rule, at| hits.push((rule, at)));
+            pass.find(text.as_bytes(), |number, at| hits.push((number as usize, at)));
         }
         hits.sort_unstable();
         hits

@@ -1,6 +1,7 @@
 //! Rules: names what is personal or secret in a document. As written ([`Rule`]) and as run ([`RuleSet`]) are apart.
 //! Knows no file, no clock and no policy: it is given texts and says where something stands, not what to do about it.
 
+mod around;
 mod check;
 mod error;
 mod fields;

@@ -18,7 +18,6 @@ const COLON: u8 = 16;
 const DOT: u8 = 32;
 /// What stands between groups of digits.
 const GAP: u8 = 64;
-const SLASH: u8 = 128;
 
 /// What could begin in a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +27,6 @@ pub(super) struct Outlines {
     pub(super) hex_colon: bool,
     pub(super) iban_head: bool,
     pub(super) phone_groups: bool,
-    pub(super) url_userinfo: bool,
 }
 
 impl Outlines {
@@ -58,26 +56,20 @@ fn is_worth_a_look(window: &[u8; WINDOW]) -> bool {
     let letter = map(|byte| (byte | 0x20).wrapping_sub(b'a') < 26);
     let colon = map(|byte| byte == b':');
     let dot = map(|byte| byte == b'.');
-    let slash = map(|byte| byte == b'/');
-    let gap = map(|byte| byte == b' ' || byte == b'-' || byte == b'.');
-    let (d, l, c, p, s) =
-        (digit.as_slice(), letter.as_slice(), colon.as_slice(), dot.as_slice(), slash.as_slice());
+    let (d, l, c, p) = (digit.as_slice(), letter.as_slice(), colon.as_slice(), dot.as_slice());
     let (d0, d1, d2, d3, d4) = (part(d, 0), part(d, 1), part(d, 2), part(d, 3), part(d, 4));
     let (d5, d6, d7, d8) = (part(d, 5), part(d, 6), part(d, 7), part(d, 8));
     let n1 = part(&issuer, 1);
-    let g4 = part(&gap, 4);
     let (l0, l1, l2) = (part(l, 0), part(l, 1), part(l, 2));
     let (c1, c2, c3, c4, c5, c6) = (part(c, 1), part(c, 2), part(c, 3), part(c, 4), part(c, 5), part(c, 6));
     let (p1, p3, p4, p5) = (part(p, 1), part(p, 3), part(p, 4), part(p, 5));
-    let (s2, s3) = (part(s, 2), part(s, 3));
     let mut any = 0;
     for i in 0..BLOCK {
-        let colons = c2[i] | c3[i] | c4[i] | c5[i] | c6[i];
-        any |= c1[i] & (colons | (s2[i] & s3[i]));
+        any |= c1[i] & (c2[i] | c3[i] | c4[i] | c5[i] | c6[i]);
         any |= p1[i] & d0[i] & d2[i] & (p3[i] | p4[i] | p5[i]);
         any |= !(l0[i] | d0[i]) & l1[i] & l2[i] & d3[i] & d4[i];
-        any |= d1[i] & d2[i] & d3[i] & g4[i] & d5[i] & d6[i] & d7[i] & d8[i];
-        any |= n1[i] & d2[i] & d3[i] & d4[i] & d6[i] & d7[i] & d8[i];
+        let three = d2[i] & d3[i] & d6[i] & d7[i] & d8[i];
+        any |= three & ((d1[i] & !d4[i] & d5[i]) | (n1[i] & !d0[i] & d4[i]));
     }
     any != 0
 }
@@ -99,10 +91,9 @@ fn look(window: &[u8; WINDOW]) -> Outlines {
     let (n1, n2, n3, n4, n5, n6, n7) = (at(2), at(3), at(4), at(5), at(6), at(7), at(8));
     // The shortest account number is longer than any part of a UUID.
     let n12 = at(13);
-    let (mut digits, mut quad, mut hex, mut iban, mut phone, mut url) = (0_u8, 0_u8, 0_u8, 0_u8, 0_u8, 0_u8);
+    let (mut digits, mut quad, mut hex, mut iban, mut phone) = (0_u8, 0_u8, 0_u8, 0_u8, 0_u8);
     for i in 0..BLOCK {
         hex |= here[i] & (n1[i] | n2[i] | n3[i] | n4[i] | n5[i]) & COLON;
-        url |= here[i] & ((n1[i] & n2[i] & SLASH) >> 3);
         quad |= here[i] & (n2[i] | n3[i] | n4[i]) & ((before[i] & n1[i] & DIGIT) << 5);
         let starts = !before[i] & WORD;
         iban |= starts
@@ -120,7 +111,6 @@ fn look(window: &[u8; WINDOW]) -> Outlines {
         hex_colon: hex & COLON != 0,
         iban_head: iban & WORD != 0,
         phone_groups: phone & DIGIT != 0,
-        url_userinfo: url & COLON != 0,
     }
 }
 
@@ -138,7 +128,6 @@ fn classes(window: &[u8; WINDOW]) -> [u8; WINDOW] {
             | set(issuer, ISSUER)
             | set(byte == b':', COLON)
             | set(byte == b'.', DOT)
-            | set(byte == b'/', SLASH)
             | set(byte == b' ', GAP)
             | set(byte == b'-', GAP);
     }
@@ -160,7 +149,6 @@ mod tests {
                 seen.hex_colon |= here.hex_colon;
                 seen.iban_head |= here.iban_head;
                 seen.phone_groups |= here.phone_groups;
-                seen.url_userinfo |= here.url_userinfo;
             }
             seen
         };
@@ -182,7 +170,6 @@ mod tests {
         assert!(seen("DE89370400440532013000").iban_head && seen("de89 3704 0044 05").iban_head);
         assert!(seen("555-0132").phone_groups && seen("(415) 555 0132").phone_groups);
         assert!(seen("415.555.0132").phone_groups);
-        assert!(seen("https://").url_userinfo);
     }
 
     #[test]

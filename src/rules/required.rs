@@ -1,9 +1,9 @@
 //! What a regex says of its anchors: whether a match can hold them, must hold one, and how far in the first one lies.
 
-use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// A class of at most this many bytes counts as spelled out: `[pousr]` does, `[a-z]` does not.
-const SPELLED_CLASS: usize = 16;
+pub(super) const SPELLED_CLASS: usize = 16;
 
 /// Repetitions are unrolled this often; a literal that needs more rounds is not an anchor that anyone writes.
 const UNROLL: u32 = 6;
@@ -19,7 +19,7 @@ const FARTHEST: usize = 4096;
 pub(super) fn look_back(hir: &Hir, anchors: &[Box<str>]) -> Result<Option<usize>, String> {
     let mut farthest = 0;
     for anchor in anchors {
-        let Some(distance) = distance(hir, &spelled(anchor)) else {
+        let Some(distance) = distance(hir, anchor.as_bytes()) else {
             return Err(format!("no match of its regex spells out the anchor `{anchor}`"));
         };
         farthest = distance.max(farthest);
@@ -43,106 +43,39 @@ pub(super) fn is_one_group(hir: &Hir) -> bool {
     }
 }
 
-/// Bytes that can stand right before and right after a one-byte anchor of a match.
-#[derive(Clone, Debug)]
-pub(super) struct Neighbours {
-    pub(super) before: [bool; 256],
-    pub(super) after: [bool; 256],
-}
-
-impl Neighbours {
-    pub(super) fn new(hir: &Hir, anchor: u8) -> Self {
-        // At the match's edge anything may be the neighbour.
-        let any = || Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])));
-        let hir = Hir::concat(vec![any(), hir.clone(), any()]);
-        let mut neighbours = Self { before: [false; 256], after: [false; 256] };
-        let mut edges = [false; 256];
-        mark_edges(&hir, &mut edges);
-        let (mut before, mut after) = (false, false);
-        for byte in 0..=255 {
-            // Bytes that no class tells apart have the same answer.
-            if byte == 0 || edges[usize::from(byte)] {
-                let possible = |slots: &[Slot]| distance(&hir, slots).is_some();
-                before = possible(&[Slot::Any(byte), Slot::Spelled(anchor)]);
-                after = possible(&[Slot::Spelled(anchor), Slot::Any(byte)]);
-            }
-            neighbours.before[usize::from(byte)] = before;
-            neighbours.after[usize::from(byte)] = after;
-        }
-        neighbours
-    }
-}
-
-/// Marks each byte that some part of `hir` tells from the byte before it.
-fn mark_edges(hir: &Hir, edges: &mut [bool; 256]) {
-    let mut mark = |first: u8, last: u8| {
-        edges[usize::from(first)] = true;
-        if let Some(behind) = edges.get_mut(usize::from(last) + 1) {
-            *behind = true;
-        }
-    };
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => {}
-        HirKind::Literal(literal) => literal.0.iter().for_each(|byte| mark(*byte, *byte)),
-        HirKind::Class(Class::Bytes(class)) => {
-            class.ranges().iter().for_each(|range| mark(range.start(), range.end()));
-        }
-        HirKind::Class(Class::Unicode(_)) => edges.fill(true),
-        HirKind::Capture(capture) => mark_edges(&capture.sub, edges),
-        HirKind::Repetition(repetition) => mark_edges(&repetition.sub, edges),
-        HirKind::Alternation(parts) | HirKind::Concat(parts) => {
-            parts.iter().for_each(|part| mark_edges(part, edges));
-        }
-    }
-}
-
-/// One byte that is looked for.
-#[derive(Clone, Copy, Debug)]
-enum Slot {
-    /// By any class.
-    Any(u8),
-    /// By a literal, or a class so small that it spells the byte out.
-    Spelled(u8),
-}
-
-fn spelled(anchor: &str) -> Vec<Slot> {
-    anchor.bytes().map(Slot::Spelled).collect()
-}
-
-/// The farthest that the first occurrence of `slots` can lie from a match's start.
-fn distance(hir: &Hir, slots: &[Slot]) -> Option<usize> {
-    let mut start = vec![None; slots.len()];
+/// The farthest that the first occurrence of `anchor` can lie from a match's start.
+fn distance(hir: &Hir, anchor: &[u8]) -> Option<usize> {
+    let mut start = vec![None; anchor.len()];
     start[0] = Some(0);
-    walk(hir, slots, start).1
+    walk(hir, anchor, start).1
 }
 
-/// For each number of slots matched so far, the farthest start of such a partial occurrence. At 0: bytes consumed.
+/// For each number of bytes matched so far, the farthest start of such a partial occurrence. At 0: bytes consumed.
 type Progress = Vec<Option<usize>>;
 
 /// Moves over `hir`. The second part of the answer is where an occurrence that was completed begins.
-fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usize>) {
+fn walk(hir: &Hir, anchor: &[u8], progress: Progress) -> (Progress, Option<usize>) {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => (progress, None),
         HirKind::Literal(literal) => {
             let (mut progress, mut found) = (progress, None);
             for byte in &literal.0 {
-                found = found.max(step(&mut progress, slots, |wanted, _| wanted == *byte));
+                found = found.max(step(&mut progress, anchor, |wanted| wanted == *byte));
             }
             (progress, found)
         }
         HirKind::Class(class) => {
             let size = class_size(class);
             let mut progress = progress;
-            let found = step(&mut progress, slots, |wanted, loose| {
-                (loose || size <= SPELLED_CLASS) && class_holds(class, wanted)
-            });
+            let found =
+                step(&mut progress, anchor, |wanted| size <= SPELLED_CLASS && class_holds(class, wanted));
             (progress, found)
         }
-        HirKind::Capture(capture) => walk(&capture.sub, slots, progress),
+        HirKind::Capture(capture) => walk(&capture.sub, anchor, progress),
         HirKind::Concat(parts) => {
             let mut progress = progress;
             for part in parts {
-                let (after, found) = walk(part, slots, progress);
+                let (after, found) = walk(part, anchor, progress);
                 // What follows the first occurrence does not matter: the search begins from the first.
                 if found.is_some() {
                     return (after, found);
@@ -152,9 +85,9 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
             (progress, None)
         }
         HirKind::Alternation(branches) => {
-            let mut merged: (Progress, Option<usize>) = (vec![None; slots.len()], None);
+            let mut merged: (Progress, Option<usize>) = (vec![None; anchor.len()], None);
             for branch in branches {
-                let (after, found) = walk(branch, slots, progress.clone());
+                let (after, found) = walk(branch, anchor, progress.clone());
                 merge(&mut merged.0, &after);
                 merged.1 = merged.1.max(found);
             }
@@ -163,10 +96,10 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
         HirKind::Repetition(repetition) => {
             let most = repetition.max.unwrap_or(u32::MAX);
             let rounds = most.min(repetition.min.saturating_add(2)).min(UNROLL);
-            let mut reached = if repetition.min == 0 { progress.clone() } else { vec![None; slots.len()] };
+            let mut reached = if repetition.min == 0 { progress.clone() } else { vec![None; anchor.len()] };
             let mut current = progress.clone();
             for round in 1..=rounds {
-                let (after, found) = walk(&repetition.sub, slots, current);
+                let (after, found) = walk(&repetition.sub, anchor, current);
                 if found.is_some() {
                     return (after, found);
                 }
@@ -188,9 +121,9 @@ fn walk(hir: &Hir, slots: &[Slot], progress: Progress) -> (Progress, Option<usiz
 
 /// Moves `progress` one byte on, in place: there are many bytes and many anchors. Returns where an occurrence that was
 /// completed begins.
-fn step(progress: &mut Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> bool) -> Option<usize> {
+fn step(progress: &mut Progress, anchor: &[u8], holds: impl Fn(u8) -> bool) -> Option<usize> {
     let mut found = None;
-    for (index, slot) in slots.iter().enumerate().rev() {
+    for (index, byte) in anchor.iter().enumerate().rev() {
         // What nothing has reached cannot go on.
         let Some(begin) = progress[index] else {
             if let Some(next) = progress.get_mut(index + 1) {
@@ -198,11 +131,7 @@ fn step(progress: &mut Progress, slots: &[Slot], holds: impl Fn(u8, bool) -> boo
             }
             continue;
         };
-        let matches = match slot {
-            Slot::Any(byte) => holds(*byte, true),
-            Slot::Spelled(byte) => holds(*byte, false),
-        };
-        let moved = matches.then_some(begin);
+        let moved = holds(*byte).then_some(begin);
         match progress.get_mut(index + 1) {
             Some(next) => *next = moved,
             None => found = moved,
@@ -239,7 +168,7 @@ fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
         if hir.properties().maximum_len().is_some_and(|longest| longest < shortest) {
             return false;
         }
-        let possible = || anchors.iter().any(|anchor| distance(hir, &spelled(anchor)).is_some());
+        let possible = || anchors.iter().any(|anchor| distance(hir, anchor.as_bytes()).is_some());
         match hir.kind() {
             HirKind::Alternation(branches) => branches.iter().all(|branch| go(branch, anchors, depth)),
             HirKind::Capture(capture) => go(&capture.sub, anchors, depth),
@@ -319,15 +248,5 @@ mod tests {
     fn an_alternative_without_an_anchor_is_an_error() {
         assert!(back("foo-[a-z]+|[a-z]{3,}", &["foo-"]).is_err());
         assert!(back("(?:sk|rk)_live_[a-z]+", &["sk_live_"]).is_err());
-    }
-
-    #[test]
-    fn neighbours_of_an_anchor_are_those_of_a_match() {
-        let at = Neighbours::new(&hir("[a-z]+@[0-9]+"), b'@');
-        assert!(at.before[usize::from(b'q')] && !at.before[usize::from(b'@')]);
-        assert!(at.after[usize::from(b'7')] && !at.after[usize::from(b'q')]);
-
-        let plus = Neighbours::new(&hir(r"(?:^|[^0-9])\+[1-9]"), b'+');
-        assert!(plus.before[usize::from(b'"')]);
     }
 }

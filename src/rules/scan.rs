@@ -4,7 +4,8 @@
 //!
 //! Windows of one rule that overlap are joined into regions, and a region is at most [`REGION_WINDOWS`] windows long. So
 //! no byte is handed to one rule's regex more than a constant number of times, however many anchors stand around it.
-//! One-byte anchors are looked at only between neighbours that a match could have. [`Scratch::confirmed_bytes`] counts.
+//! Anchors count only between neighbours that a match could have ([`Around`](super::around::Around)).
+//! [`Scratch::confirmed_bytes`] counts.
 
 use std::{cmp::Reverse, ops::Range, sync::Arc};
 
@@ -14,6 +15,7 @@ use crate::{
     model::{Confidence, DestinationId, Document, Field, FieldKind, NodeId, TextId},
     rules::{
         Finder, Rule, RuleSet, finders, known,
+        set::Anchor,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate, Check},
     },
@@ -170,27 +172,30 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn run(mut self) {
         let (set, bytes) = (self.set, self.bytes);
-        for pass in &set.engine.literals.passes {
-            pass.find(bytes, |rule, at| self.widen(rule, at));
+        let format = self.document.prefix();
+        for search in set.engine.searches.iter().filter(|search| search.is_for(format)) {
+            for pass in &search.literals.passes {
+                pass.find(bytes, |anchor, at| self.widen(anchor, at));
+                self.flush_all();
+            }
+            for single in &search.bytes {
+                single.find(bytes, |at| self.widen(single.anchor, at));
+            }
+            self.flush_all();
+            finders::find_all(search.finders.iter().map(|(finder, _)| finder), bytes, |index, range| {
+                if self.is_in_one_value(&range)
+                    && let Some((_, rules)) = search.finders.get(index)
+                {
+                    for rule in rules {
+                        self.confirm(*rule as usize, range.clone(), range.end);
+                    }
+                }
+            });
             self.flush_all();
         }
-        for single in &set.engine.bytes {
-            single.find(bytes, |at| self.widen(single.rule as usize, at));
-        }
-        self.flush_all();
         if let Some(known) = &set.known {
             known.find(bytes, |rule, range| self.keep_known(rule, range));
         }
-        finders::find_all(set.engine.finders.iter().map(|(finder, _)| finder), bytes, |index, range| {
-            if self.is_in_one_value(&range)
-                && let Some((_, rules)) = set.engine.finders.get(index)
-            {
-                for rule in rules {
-                    self.confirm(*rule as usize, range.clone(), range.end);
-                }
-            }
-        });
-        self.flush_all();
     }
 
     /// The value that the byte at `at` belongs to. Between two values: the one before, which ends there.
@@ -206,10 +211,20 @@ impl Pass<'_> {
         segment.start <= range.start && range.end <= segment.end
     }
 
-    /// Adds the window around an anchor to the rule's region.
-    fn widen(&mut self, rule: usize, at: usize) {
-        let Kind::Value(shape) = &self.set.rules[rule].kind else { return };
+    /// Adds the window around an anchor to its rule's region, if a match could hold what stands there.
+    fn widen(&mut self, anchor: u32, at: usize) {
+        let engine = &self.set.engine;
+        let Anchor { rule, around, length } = engine.anchors[anchor as usize];
+        let (around, place) = (&engine.arounds[around as usize], at..at + length as usize);
+        if !around.could_hold(self.bytes, place.clone()) {
+            return;
+        }
         let segment = self.segment_at(at);
+        if !around.holds(self.bytes, &segment, place) {
+            return;
+        }
+        let rule = rule as usize;
+        let Kind::Value(shape) = &self.set.rules[rule].kind else { return };
         let region = &mut self.scratch.regions[rule];
         if !region.listed {
             region.listed = true;
@@ -354,13 +369,13 @@ impl Pass<'_> {
 
     /// Whether a value passes its rule, and how sure it is then.
     fn judge(&self, rule: &Rule, hit: Range<usize>) -> Option<Confidence> {
+        let value = &self.bytes[hit.clone()];
+        let before = &self.bytes[self.segment.start..hit.start];
+        let confidence = judge_value(rule, value, before)?;
         let digits_only = matches!(&rule.kind, Kind::Value(shape) if shape.finder == Some(Finder::DigitRun));
         if digits_only && is_number(self.document, self.document.field_at(self.text, hit.start)) {
             return None;
         }
-        let value = &self.bytes[hit.clone()];
-        let before = &self.bytes[self.segment.start..hit.start];
-        let confidence = judge_value(rule, value, before)?;
         if !rule.paths.is_empty() && !rule.paths.iter().any(|pattern| pattern.matches_everything())
             || !rule.paths_not.is_empty()
         {
@@ -392,7 +407,8 @@ fn is_number(document: &Document, field: Field<'_>) -> bool {
     }
     let start = field.span().start;
     let before = &document.text(field.text())[start.saturating_sub(NEAR)..start];
-    memchr::memmem::find(before, NAME).is_some()
+    // Too short for a searcher, which takes longer to make.
+    before.windows(NAME.len()).any(|part| part == NAME)
 }
 
 /// Whether a rule holds for a field.

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -8,12 +8,12 @@ use regex_automata::util::syntax;
 
 use crate::rules::{
     Rule, RuleError, Source,
+    around::{Around, Graph},
     fields::FieldIndex,
     finders::Finder,
     known::KnownValues,
-    literals::Literals,
+    literals::{self, Literals},
     read::{self, Pack},
-    required::Neighbours,
     spec::Kind,
 };
 
@@ -30,21 +30,42 @@ pub struct RuleSet {
 /// What finds the places that value rules look at.
 #[derive(Debug)]
 pub(super) struct Engine {
+    /// What literals and single bytes are numbers of.
+    pub(super) anchors: Vec<Anchor>,
+    pub(super) arounds: Vec<Around>,
+    pub(super) searches: Vec<Search>,
+}
+
+/// An anchor of a rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor {
+    pub(super) rule: u32,
+    /// Its place in [`Engine::arounds`].
+    pub(super) around: u32,
+    pub(super) length: u32,
+}
+
+/// What is looked for in documents of some formats.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// The formats; `None` for all.
+    formats: Option<Formats>,
     pub(super) literals: Literals,
     pub(super) bytes: Vec<SingleByte>,
     pub(super) finders: Vec<(Finder, Vec<u32>)>,
 }
 
-/// A rule whose only anchor is one byte.
+type Formats = BTreeSet<Box<str>>;
+
+/// An anchor of one byte, the only one of its rule.
 #[derive(Debug)]
 pub(super) struct SingleByte {
-    pub(super) byte: u8,
-    pub(super) rule: u32,
-    pub(super) neighbours: Neighbours,
+    byte: u8,
+    pub(super) anchor: u32,
 }
 
 impl SingleByte {
-    /// Calls `found` with each place where the byte stands between neighbours that a match could have.
+    /// Calls `found` with each place where the byte stands.
     pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(usize)) {
         /// Bytes behind a hit that are looked at one by one: where there is one there are more, and a search that
         /// begins anew for each of them costs more than this.
@@ -54,18 +75,19 @@ impl SingleByte {
             at += offset;
             let near = text.len().min(at + NEAR);
             for at in at..near {
-                if text[at] != self.byte {
-                    continue;
-                }
-                let before = at.checked_sub(1).map(|before| text[before]);
-                let fits = before.is_none_or(|byte| self.neighbours.before[usize::from(byte)])
-                    && text.get(at + 1).is_none_or(|byte| self.neighbours.after[usize::from(*byte)]);
-                if fits {
+                if text[at] == self.byte {
                     found(at);
                 }
             }
             at = near;
         }
+    }
+}
+
+impl Search {
+    /// Whether documents of this format are looked at.
+    pub(super) fn is_for(&self, format: &str) -> bool {
+        self.formats.as_ref().is_none_or(|formats| formats.contains(format))
     }
 }
 
@@ -136,37 +158,96 @@ impl RuleSet {
 
 impl Engine {
     fn new(rules: &[Rule]) -> Result<Self, RuleError> {
-        let mut anchors = Vec::new();
-        let mut bytes = Vec::new();
+        let mut engine = Self { anchors: Vec::new(), arounds: Vec::new(), searches: Vec::new() };
+        let mut known = HashMap::new();
+        let mut groups: BTreeMap<Option<Formats>, Vec<u32>> = BTreeMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            if matches!(rule.kind, Kind::Value(_)) {
+                groups.entry(formats(rule)).or_default().push(number as u32);
+            }
+        }
+        for (formats, numbers) in groups {
+            let search = engine.search(rules, formats, &numbers, &mut known)?;
+            engine.searches.push(search);
+        }
+        let mut arounds: Vec<(Around, u32)> = known.into_iter().collect();
+        arounds.sort_by_key(|(_, place)| *place);
+        engine.arounds = arounds.into_iter().map(|(around, _)| around).collect();
+        Ok(engine)
+    }
+
+    /// What finds the places that some of the rules look at.
+    fn search(
+        &mut self,
+        rules: &[Rule],
+        formats: Option<Formats>,
+        numbers: &[u32],
+        known: &mut HashMap<Around, u32>,
+    ) -> Result<Search, RuleError> {
+        let (mut literals, mut bytes) = (Vec::new(), Vec::new());
         let mut finders: BTreeMap<Finder, Vec<u32>> = BTreeMap::new();
-        for (index, rule) in rules.iter().enumerate() {
+        for number in numbers {
+            let rule = &rules[*number as usize];
             let Kind::Value(shape) = &rule.kind else { continue };
-            let number = index as u32;
-            match (shape.finder, &shape.anchors[..]) {
-                (Some(finder), _) => finders.entry(finder).or_default().push(number),
-                (None, [anchor]) if anchor.len() == 1 => {
-                    let byte = anchor.as_bytes()[0];
-                    let config = syntax::Config::new().unicode(false).utf8(false);
-                    let hir =
-                        syntax::parse_with(&shape.regex, &config).map_err(|error| RuleError::Regex {
-                            place: rule.place.clone(),
-                            rule: rule.id.as_str().into(),
-                            why: error.to_string().into(),
-                        })?;
-                    bytes.push(SingleByte { byte, rule: number, neighbours: Neighbours::new(&hir, byte) });
-                }
-                (None, several) => {
-                    anchors.extend(several.iter().map(|anchor| (Box::from(anchor.as_bytes()), number)));
+            if let Some(finder) = shape.finder {
+                finders.entry(finder).or_default().push(*number);
+                continue;
+            }
+            let config = syntax::Config::new().unicode(false).utf8(false);
+            let hir = syntax::parse_with(&shape.regex, &config).map_err(|error| RuleError::Regex {
+                place: rule.place.clone(),
+                rule: rule.id.as_str().into(),
+                why: error.to_string().into(),
+            })?;
+            let graph = Graph::new(&hir);
+            for (text, last) in beginnings(&shape.anchors) {
+                let next = known.len() as u32;
+                let around = *known.entry(Around::new(&graph, text, last.as_deref())).or_insert(next);
+                let anchor = self.anchors.len() as u32;
+                self.anchors.push(Anchor { rule: *number, around, length: text.len() as u32 });
+                match text {
+                    [byte] if shape.anchors.len() == 1 => bytes.push(SingleByte { byte: *byte, anchor }),
+                    text => literals.push((Box::from(text), anchor)),
                 }
             }
         }
-        let literals = Literals::new(&anchors).map_err(|why| RuleError::Anchor {
+        let literals = Literals::new(&literals).map_err(|why| RuleError::Anchor {
             place: rules[0].place.clone(),
             rule: "*".into(),
             why: why.into(),
         })?;
-        Ok(Self { literals, bytes, finders: finders.into_iter().collect() })
+        Ok(Search { formats, literals, bytes, finders: finders.into_iter().collect() })
     }
+}
+
+/// A rule's anchors. Those that differ in their last byte alone are one, with the bytes that may stand behind it: what is
+/// looked for costs more than what is looked at.
+fn beginnings(anchors: &[Box<str>]) -> Vec<(&[u8], Option<Vec<u8>>)> {
+    let mut by_beginning: BTreeMap<&[u8], Vec<u8>> = BTreeMap::new();
+    let mut whole = Vec::new();
+    for anchor in anchors {
+        match anchor.as_bytes().split_last() {
+            Some((last, beginning)) if beginning.len() >= literals::SHORTEST => {
+                by_beginning.entry(beginning).or_default().push(*last);
+            }
+            _ => whole.push((anchor.as_bytes(), None)),
+        }
+    }
+    for anchor in anchors {
+        let Some((_, beginning)) = anchor.as_bytes().split_last() else { continue };
+        if by_beginning.get(beginning).is_some_and(|last| last.len() == 1) {
+            by_beginning.remove(beginning);
+            whole.push((anchor.as_bytes(), None));
+        }
+    }
+    whole.extend(by_beginning.into_iter().map(|(beginning, last)| (beginning, Some(last))));
+    whole
+}
+
+/// The formats that a rule is limited to by what it says of fields; `None` if to none.
+fn formats(rule: &Rule) -> Option<Formats> {
+    let formats: Option<Formats> = rule.paths.iter().map(|path| path.prefix().map(Into::into)).collect();
+    formats.filter(|formats| !formats.is_empty())
 }
 
 fn hash(sources: &[Source]) -> Arc<str> {

@@ -86,11 +86,11 @@ fn work_grows_with_the_input_and_not_faster() {
 fn the_counter_counts() {
     let set = set_of(&super::scanning::value_rule(
         "test.a",
-        "anchors = [\"abc\"]\nregex = '(?P<hit>abc[0-9])'\nmax_len = 64",
+        "anchors = [\"abc\"]\nregex = '(?P<hit>abc(?:[0-9][a-z]|[a-z][0-9]))'\nmax_len = 64",
     ));
     let mut scratch = Scratch::default();
 
-    set.scan_text(&[b"abc".as_slice(), &[b'-'; 200]].concat(), &destination(), &mut scratch);
+    set.scan_text(&[b"abc12".as_slice(), &[b'-'; 200]].concat(), &destination(), &mut scratch);
 
     assert_eq!(scratch.confirmed_bytes(), 64);
 }

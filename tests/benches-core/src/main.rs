@@ -1,5 +1,6 @@
 //! `cargo run --release` prints every row; `-- redaction` prints what redacting costs beside observing, and nothing else;
-//! `-- profile NAME SECONDS` runs one body for a profiler.
+//! `-- profile NAME SECONDS` runs one body for a profiler; `-- count NAME RUNS` runs it so often, for a profiler that counts
+//! instructions: what one run takes is the difference of two counts. NAME is that of a body, or the unit of a flood.
 
 mod allocations;
 mod bodies;
@@ -16,6 +17,9 @@ use plainsight::{
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// Bytes of a flood that is counted or profiled.
+const COUNTED_FLOOD: usize = 64 << 10;
 
 struct Case {
     name: &'static str,
@@ -105,19 +109,25 @@ fn main() {
     let set = RuleSet::from_sources(&embedded()).expect("shipped rules");
     let mut scratch = Scratch::default();
     let cases = cases();
-    if let [mode, name, seconds] = &arguments[..]
-        && mode == "profile"
-    {
-        let seconds: u64 = seconds.parse().expect("seconds");
-        let begin = Instant::now();
+    if let [mode, name, amount] = &arguments[..] {
+        let amount: u64 = amount.parse().expect("a number");
         let case = cases.iter().find(|case| case.name.starts_with(name.as_str()));
-        let flood = plain(bodies::flood(name, 1 << 20));
-        while begin.elapsed().as_secs() < seconds {
-            match case {
-                Some(case) => _ = case.scan(&set, &mut scratch),
-                None => _ = black_box(set.scan(&flood, &DestinationId::new("otlp"), &mut scratch)),
+        let flood = plain(bodies::flood(name, COUNTED_FLOOD));
+        let mut run = || match case {
+            Some(case) => _ = case.scan(&set, &mut scratch),
+            None => _ = black_box(set.scan(&flood, &DestinationId::new("otlp"), &mut scratch)),
+        };
+        match mode.as_str() {
+            "profile" => {
+                let begin = Instant::now();
+                while begin.elapsed().as_secs() < amount {
+                    run();
+                }
             }
+            _ => (0..amount).for_each(|_| run()),
         }
+        let bytes = case.map_or(COUNTED_FLOOD, Case::bytes);
+        println!("{bytes} bytes");
         return;
     }
 
