@@ -120,7 +120,14 @@ impl Splicer<'_> {
         let field = document.field(edit.node);
         let (text, span) = (field.text(), field.span());
         match &edit.with {
-            Replacement::Remove => self.removed.entry(text).or_default().push(edit.node),
+            Replacement::Remove => {
+                self.removed.entry(text).or_default().push(edit.node);
+                // Where the member cannot go, its name must not stay.
+                if self.is_in_name(edit) {
+                    self.rename(edit)?;
+                }
+            }
+            Replacement::Null if self.is_in_name(edit) => self.rename(edit)?,
             Replacement::Null => self.push_null(edit.node),
             // Nothing goes, so nothing need come.
             Replacement::Text(_) if edit.range.is_empty() => {}
@@ -166,6 +173,21 @@ impl Splicer<'_> {
             },
         }
         Ok(())
+    }
+
+    /// Whether an edit is about a field's name rather than its value: in its bytes, or in their plain copy.
+    fn is_in_name(&self, edit: &Edit) -> bool {
+        let field = self.document.field(edit.node);
+        if edit.text == field.text() {
+            return place::is_key(field, &edit.range);
+        }
+        let above = self.document.parent_span(edit.text, edit.range.clone());
+        above.is_some_and(|(text, range)| text == field.text() && place::is_key(field, &range))
+    }
+
+    /// Puts a word in the place of a name, or of a part of one: there is no null for it, and it cannot go alone.
+    fn rename(&mut self, edit: &Edit) -> Result<(), SpliceError> {
+        self.add(&Edit { with: Replacement::Text(NO_NAME.into()), ..edit.clone() })
     }
 
     /// Puts a null, or what stands for one, in the place of a value.
@@ -253,6 +275,9 @@ impl Splicer<'_> {
         Ok(edited.into())
     }
 }
+
+/// Stands for a name that has to go while its value stays.
+const NO_NAME: &str = "REDACTED";
 
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<serde_json::Number>(text).is_ok()
