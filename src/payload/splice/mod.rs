@@ -187,7 +187,7 @@ impl Splicer<'_> {
 
     /// Puts a word in the place of a name, or of a part of one: there is no null for it, and it cannot go alone.
     fn rename(&mut self, edit: &Edit) -> Result<(), SpliceError> {
-        self.add(&Edit { with: Replacement::Text(NO_NAME.into()), ..edit.clone() })
+        self.add(&Edit { with: Replacement::Text(WORD.into()), ..edit.clone() })
     }
 
     /// Puts a null, or what stands for one, in the place of a value.
@@ -223,7 +223,9 @@ impl Splicer<'_> {
                 _ => b"{}",
             },
             // An empty segment would be another path.
-            _ if Place::of_value(self.document, field) == Place::Path => b"REDACTED",
+            _ if Place::of_value(self.document, field) == Place::Path => WORD.as_bytes(),
+            // No body at all is another message.
+            _ if text == TextId::BODY && span == (0..self.document.text(text).len()) => WORD.as_bytes(),
             _ => b"",
         };
         self.push(text, Patch { with: with.to_vec(), ..Patch::empty(span) });
@@ -276,8 +278,8 @@ impl Splicer<'_> {
     }
 }
 
-/// Stands for a name that has to go while its value stays.
-const NO_NAME: &str = "REDACTED";
+/// Stands for what has to go where nothing can be left in its place.
+const WORD: &str = "REDACTED";
 
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<serde_json::Number>(text).is_ok()

@@ -242,6 +242,16 @@ fn a_name_that_is_to_be_null_becomes_a_word_and_its_value_stays() {
 }
 
 #[test]
+fn a_text_that_is_to_be_nothing_becomes_a_word() {
+    let document = read(PayloadFormat::Text, b"said bob");
+    for with in [Replacement::Null, Replacement::Remove] {
+        let edits = vec![Edit { with, ..found(&document, "bob", "").remove(0) }];
+
+        assert_eq!(splice(&document, &edits).unwrap(), "REDACTED");
+    }
+}
+
+#[test]
 fn forms_and_queries_are_escaped_as_they_are() {
     let document = payload::query("a=b%20c&m=bob%40x.io&e=&z=1+2", &Budget::default());
     let mail = whole(&document, at(&document, "query:m"), text("a b/é"));
