@@ -211,7 +211,12 @@ impl Splicer<'_> {
     fn push_empty(&mut self, node: NodeId) {
         let field = self.document.field(node);
         let (text, span) = (field.text(), field.span());
-        let is_json = Place::of_value(self.document, field) == Place::Json;
+        let place = Place::of_value(self.document, field);
+        // A number between quotes has to stay one.
+        if let Some(with) = place.fixed(self.document, field, "") {
+            return self.push(text, Patch { with, ..Patch::empty(span) });
+        }
+        let is_json = place == Place::Json;
         let with: &[u8] = match field.kind() {
             FieldKind::Null => return,
             FieldKind::Binary(_) => return self.push(text, Patch::zeros(field)),
