@@ -74,7 +74,7 @@ const CODINGS: [&[Coding]; 6] = [
 ];
 
 /// Random bodies in each cell; `PLAINSIGHT_MATRIX_SEEDS` raises it.
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 1;
 
 /// Of what no body is made, for there is nothing in it or no decoder: it is refused where policy redacts.
 fn is_left_out(format: PayloadFormat) -> bool {
@@ -109,7 +109,7 @@ fn is_left_out(format: PayloadFormat) -> bool {
 }
 
 /// How many formats [`is_left_out`] names and does not leave out.
-const FORMATS: usize = 28;
+const FORMATS: usize = 27;
 
 fn word(method: &Redaction) -> &'static str {
     match method {
@@ -347,7 +347,7 @@ fn check(
     (cell.body.receive)(&plain, about);
     let changes: Vec<_> = rewriting.edits.iter().map(|edit| edit.path.to_string()).collect();
     check_fields(&format!("{about}, {changes:?}"), &before, &after, planted, method);
-    check_bytes(about, cell, &before, &plain);
+    check_bytes(about, cell, &before, &plain, method);
 
     let again = inspect(redacting, sent_on(&cell.request, rewritten));
     assert_eq!((&again.forward, again.error.as_deref()), (&Forward::Original, None), "{about}: {shown}");
@@ -448,7 +448,7 @@ fn before_holds_text(document: &Document, field: Field<'_>) -> bool {
 
 /// Outside of the outermost values that hold something named, every byte is as it was; but for the lengths that formats
 /// tell.
-fn check_bytes(about: &str, cell: &Cell<'_>, before: &Document, plain: &[u8]) {
+fn check_bytes(about: &str, cell: &Cell<'_>, before: &Document, plain: &[u8], method: &str) {
     let is_framed = matches!(
         cell.body.format,
         PayloadFormat::Otlp(OtlpEncoding::Protobuf(_) | OtlpEncoding::Grpc(_)) | PayloadFormat::Sentry
@@ -456,7 +456,9 @@ fn check_bytes(about: &str, cell: &Cell<'_>, before: &Document, plain: &[u8]) {
     // A body that is opened as a whole has no byte outside.
     let is_packed = before.fields().any(|field| field.text() == TextId::BODY && field.is_segment())
         || matches!(cell.body.format, PayloadFormat::Gzip);
-    if is_framed || is_packed || cell.body.is_packed {
+    // A pair goes with its braces, which are no field.
+    let is_pair = cell.body.format == PayloadFormat::Otlp(OtlpEncoding::Json) && method.contains("remove");
+    if is_framed || is_packed || is_pair || cell.body.is_packed {
         return;
     }
     let mut changed: Vec<_> = (cell.body.outer)(before);
