@@ -92,8 +92,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// Time for the name and for TCP to connect, and again for TLS.
     pub connect_time: Duration,
-    /// How long a client may stay silent at the start of an intercepted tunnel before it is taken for a protocol in
-    /// which the server speaks first.
+    /// How long a client may stay silent at the start of an intercepted tunnel before the other side is listened to as
+    /// well, in case it speaks a protocol in which the server begins.
     pub sniff_time: Duration,
     /// How long open flows may go on after shutdown was asked for.
     pub shutdown_time: Duration,

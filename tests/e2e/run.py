@@ -33,6 +33,7 @@ def main() -> int:
     import doctor
     import durability
     import export
+    import faults
     import identity
     import leaf
     import otlp
@@ -46,7 +47,7 @@ def main() -> int:
     import sdk
 
     files = [
-        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
+        real_client, product_tests, compliance, leaf, identity, durability, faults, canary, sdk, otlp, receiver, export, replay, policy,
         confine, doctor, private, page,
     ]
     tests = [test for file in files for test in file.tests()]
