@@ -74,9 +74,9 @@ impl SingleByte {
         while let Some(offset) = memchr::memchr(self.byte, &text[at..]) {
             at += offset;
             let near = text.len().min(at + NEAR);
-            for at in at..near {
-                if text[at] == self.byte {
-                    found(at);
+            for (offset, byte) in text[at..near].iter().enumerate() {
+                if *byte == self.byte {
+                    found(at + offset);
                 }
             }
             at = near;
