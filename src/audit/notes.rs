@@ -20,6 +20,20 @@ pub struct RunNote {
     pub text: String,
 }
 
+impl RunNote {
+    /// Says that so many records were lost.
+    pub fn of_lost(time_ms: i64, lost: u64) -> Self {
+        Self { time_ms, text: format!("{LOST}{lost}") }
+    }
+
+    /// How many records were lost, if that is what it says.
+    pub fn lost(&self) -> Option<u64> {
+        self.text.strip_prefix(LOST)?.parse().ok()
+    }
+}
+
+const LOST: &str = "records dropped, because the log could not be written for too long: ";
+
 impl Store {
     /// Writes down what happened to a run.
     ///
@@ -60,6 +74,12 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::audit::{Options, tests::run_opening};
+
+    #[test]
+    fn what_was_lost_is_read_back() {
+        assert_eq!(RunNote::of_lost(1, 7).lost(), Some(7));
+        assert_eq!(RunNote { time_ms: 1, text: "the policy changed".to_owned() }.lost(), None);
+    }
 
     #[test]
     fn notes_of_a_run_come_back_in_order_and_of_no_other() {

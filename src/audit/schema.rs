@@ -1,12 +1,12 @@
 //! The schema, its migrations, and how a connection is opened. `docs/AUDIT-FORMAT.md` describes it for people.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::audit::{AuditError, Sync, files, stored, told};
 
@@ -41,13 +41,49 @@ pub(super) fn open_for_writing(path: &Path, sync: Sync) -> Result<Connection, Au
 }
 
 /// Opens a connection that only reads. `None` if the schema has to be brought up to date first.
+///
+/// On a read-only file system SQLite cannot make the file by which readers and writers share a log. Where there is no
+/// log, nobody writes, and the database is read by itself.
 pub(super) fn open_for_reading(path: &Path) -> Result<Option<Connection>, AuditError> {
     files::check_file(path)?;
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
-    )?;
+    match read(path, OpenFlags::empty()) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && has_no_log(path) => {
+            prepare_to_read(read(&unchanging(path), OpenFlags::SQLITE_OPEN_URI)?)
+        }
+        connection => prepare_to_read(connection?),
+    }
+}
+
+fn read(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags | more)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Opening alone looks at nothing.
+    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn has_no_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(true, |metadata| metadata.len() == 0)
+}
+
+/// A database as SQLite wants it to be named when nothing in it changes.
+fn unchanging(path: &Path) -> PathBuf {
+    let mut name = String::from("file:");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' => name.push(byte.into()),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name.push_str("?immutable=1");
+    name.into()
+}
+
+fn prepare_to_read(connection: Connection) -> Result<Option<Connection>, AuditError> {
     connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let version = check_version(&connection)?;

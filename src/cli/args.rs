@@ -77,7 +77,7 @@ pub enum Command {
     Check(Check),
     /// Compare two runs: destinations, events, fields, categories that came or went
     Diff(Diff),
-    /// Say what the client here is told, and where a switch does not do what it looks like
+    /// Say what the client here is told, where a switch does not do what it looks like, and who would be seen
     Doctor(Doctor),
     /// The same decoders and rules over recordings and the client's own files, with no network
     Scan(Scan),
@@ -136,6 +136,10 @@ pub struct Run {
     /// Let the confined program reach this port on the machine's loopback (repeatable)
     #[arg(long, value_name = "PORT", requires = "confine")]
     pub confine_loopback: Vec<u16>,
+    /// Let the confined program reach this address by TCP without naming a host; globs such as `10.0.0.*:22`, and `*` for
+    /// all (repeatable)
+    #[arg(long, value_name = "ADDR[:PORT]", requires = "confine", value_parser = AuthorityPattern::parse)]
+    pub confine_allow: Vec<AuthorityPattern>,
     /// Check at the end what was promised against what was sent; ends with that, if the program itself succeeded
     #[arg(long)]
     pub check: bool,
@@ -547,15 +551,20 @@ pub struct Diff {
     pub exit_code: bool,
 }
 
-/// Say what the client here is told, and where a switch does not do what it looks like.
+/// Say what the client here is told, where a switch does not do what it looks like, and who would be seen.
 ///
-/// Looks at this environment and at the settings files that a client started here would read. Ends with 1 if there is
-/// something to look at.
+/// Looks at this environment and at the settings files that a client started here would read. Then starts curl, Node,
+/// Python and the client, as far as they are there, and lets each ask for something that only plainsight can answer:
+/// through the proxy that is set, or as `plainsight run` would start them. Nobody outside is asked. Ends with 1 if
+/// there is something to look at.
 #[derive(Args, Debug)]
 pub struct Doctor {
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Only look; start nothing
+    #[arg(long)]
+    pub no_probe: bool,
 }
 
 /// Show one record: the decoded fields, with findings marked.

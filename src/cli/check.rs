@@ -10,7 +10,7 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
-    audit::{Filter, Order, Reader},
+    audit::{Filter, Order, Reader, RunNote},
     claude,
     cli::{
         args::{Check, CheckFormat, CheckOptions},
@@ -24,7 +24,7 @@ use crate::{
     config::Settings,
     har,
     inspect::Capture,
-    model::{EffectiveSwitches, FlowRecord, PathPattern, RunId, RunRecord},
+    model::{EffectiveSwitches, FlowRecord, PathPattern, RunId, RunRecord, Watch},
     report::{self, View},
 };
 
@@ -226,7 +226,10 @@ pub(super) fn observe(
         rules_hash: Some(opening.rules_hash.clone()),
         ..Subject::of_run(run.id, &opening.mode, opening.program.as_deref())
     };
-    Ok(Observation { subject, told, ended, first_ms, last_ms, flows })
+    let notes = reader.notes(run.id).map_err(failed)?;
+    let lost = notes.iter().filter_map(RunNote::lost).sum();
+    let is_confined = opening.watch == Some(Watch::Confined);
+    Ok(Observation { subject, told, ended, first_ms, last_ms, is_confined, lost, flows })
 }
 
 /// What a recording holds, inspected as the proxy would have.
@@ -264,7 +267,7 @@ pub(super) fn of_file(
     let last_ms = last(&flows, first_ms);
     let ended = if is_complete { Ended::ByItself } else { Ended::Unknown };
     let subject = Subject::of_file(&name);
-    Ok(Observation { subject, told, ended, first_ms, last_ms, flows })
+    Ok(Observation { subject, told, ended, first_ms, last_ms, is_confined: false, lost: 0, flows })
 }
 
 fn last(flows: &[FlowRecord], first_ms: i64) -> i64 {

@@ -1,5 +1,7 @@
-//! `plainsight doctor`: what the client is told, what follows from it, and what is wrong on its way to a proxy.
+//! `plainsight doctor`: what the client is told, what follows from it, what is wrong on its way to a proxy, and who
+//! would be seen, by trying it.
 
+mod probe;
 mod way;
 
 use std::{ffi::OsStr, fs};
@@ -13,16 +15,21 @@ use crate::{
         output::{self, Terminal},
         told::{self, Told},
     },
-    config::{self, Env},
+    config::{self, Env, Settings},
     model::ByteSize,
     report::{
         self,
-        doctor::{Diagnosis, Spool, Warning},
+        doctor::{Diagnosis, Probing, Spool, Warning},
     },
 };
 
-pub(super) fn execute(command: &Doctor, environment: &Env, terminal: &Terminal) -> Result<Exit, Failure> {
-    let diagnosis = diagnose(environment)?;
+pub(super) fn execute(
+    command: &Doctor,
+    settings: Result<Settings, Failure>,
+    environment: &Env,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let diagnosis = diagnose(environment, (!command.no_probe).then_some(settings))?;
     let text = match command.json {
         true => format!("{:#}\n", report::doctor::json(&diagnosis)),
         false => report::doctor::screen(&diagnosis, &terminal.view()),
@@ -31,7 +38,8 @@ pub(super) fn execute(command: &Doctor, environment: &Env, terminal: &Terminal) 
     Ok(if diagnosis.warnings.is_empty() { Exit::Success } else { Exit::No })
 }
 
-fn diagnose(environment: &Env) -> Result<Diagnosis, Failure> {
+/// With `settings`, programs are started to try it.
+fn diagnose(environment: &Env, settings: Option<Result<Settings, Failure>>) -> Result<Diagnosis, Failure> {
     let client = told::find(environment, OsStr::new("claude"));
     let version = told::version_of_program(environment, OsStr::new("claude"), &[]);
     let told = Told::read(environment, &[]);
@@ -74,6 +82,17 @@ fn diagnose(environment: &Env) -> Result<Diagnosis, Failure> {
     }
     let seen_by_client = ClientSettings::overlay(&told.settings(), environment.variables());
     warnings.extend(way::warnings(&seen_by_client, &way::Machine::THIS));
+    let mut probing = Probing::default();
+    if let Some(Err(failure)) = &settings {
+        // Whoever asks what is wrong is not sent away because something is.
+        warnings.push(Warning::new("plainsight", &failure.to_string()));
+    }
+    if let Some(Ok(settings)) = &settings {
+        let client = client.clone().map(|program| probe::Client { program, version });
+        let trying = probe::probe(settings, environment, &seen_by_client, client.as_ref());
+        probing = engine::runtime()?.block_on(trying)?;
+        warnings.extend(probing.warnings());
+    }
     let spool = spool(environment);
     if spool.files > 0 {
         let size = ByteSize::bytes(spool.bytes);
@@ -87,7 +106,7 @@ fn diagnose(environment: &Env) -> Result<Diagnosis, Failure> {
             ),
         ));
     }
-    Ok(Diagnosis { client, version, switches, titles: titles(&controls), warnings, spool })
+    Ok(Diagnosis { client, version, switches, titles: titles(&controls), warnings, probing, spool })
 }
 
 fn titles(controls: &crate::compliance::Controls) -> Vec<(Box<str>, Box<str>)> {

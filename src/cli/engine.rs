@@ -53,6 +53,8 @@ pub(super) struct Plan {
     pub(super) receivers: Vec<ReceiverConfig>,
     /// `user:password` that every client must present.
     pub(super) credential: Option<Secret<String>>,
+    /// Of a confined program: which addresses it may reach without a name.
+    pub(super) named_only: Option<Vec<AuthorityPattern>>,
     /// Hosts to decrypt besides the catalogue's.
     pub(super) intercepted: Vec<AuthorityPattern>,
     /// The CA for intercepted hosts.
@@ -144,6 +146,7 @@ impl Engine {
             answers: Some(Arc::clone(&store) as Arc<dyn Answers>),
             upstream: plan.upstream,
             named_addresses,
+            named_only: plan.named_only,
             limits: Limits { body: settings.body_limit, ..Limits::default() },
             ..ProxyConfig::new(plan.listen, plan.roots)
         };
@@ -223,8 +226,7 @@ impl Engine {
         let lost = self.run.writer().lost();
         if lost > 0 {
             // Who reads the log later has to know, too.
-            let text = format!("records dropped, because the log could not be written for too long: {lost}");
-            if let Err(error) = self.store.note(id, &RunNote { time_ms: now_ms(), text }) {
+            if let Err(error) = self.store.note(id, &RunNote::of_lost(now_ms(), lost)) {
                 tracing::warn!(%error, "that records were lost could not be written down");
             }
         }

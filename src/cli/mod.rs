@@ -77,7 +77,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Env(command) => env::execute(&command, &settings(&cli.global)?, &environment),
         Command::Export(command) => export::execute(&command, &settings(&cli.global)?, &environment),
         Command::Diff(command) => diff::execute(&command, &settings(&cli.global)?, &terminal),
-        Command::Doctor(command) => doctor::execute(&command, &environment, &terminal),
+        Command::Doctor(command) => doctor::execute(&command, settings(&cli.global), &environment, &terminal),
         Command::Log(command) => log::execute(&command, &settings(&cli.global)?, &terminal),
         Command::Man => {
             let page = clap_mangen::Man::new(Cli::command());

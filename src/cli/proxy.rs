@@ -50,6 +50,7 @@ async fn serve(command: &Proxy, settings: &Settings, environment: &Env) -> Resul
             receivers,
             holds_notices: false,
             credential: None,
+            named_only: None,
             intercepted: settings.intercept.clone(),
             ca: Arc::new(ca),
             roots,

@@ -109,6 +109,7 @@ async fn run(
             // The child draws on the terminal.
             holds_notices: io::IsTerminal::is_terminal(&io::stderr()),
             credential: Some(Secret::new(format!("plainsight:{token}"))),
+            named_only: command.confine.then(|| command.confine_allow.clone()),
             intercepted,
             ca: Arc::clone(&ca),
             roots,

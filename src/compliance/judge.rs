@@ -230,17 +230,30 @@ impl Watch<'_> {
                 Ended::Open => "the run is not closed",
                 Ended::ByItself | Ended::Unknown => "nobody knows whether the client had ended",
             };
+            let hint = match self.observation.ended {
+                Ended::Unknown => " (if it had: --complete)",
+                Ended::BySignal | Ended::ByItself | Ended::Open => "",
+            };
             missing.push(Missing::new(
                 MissingKind::Time,
                 format!(
-                    "{how} after {seconds} s of {} s; what is sent at the client's end may not have been",
+                    "{how} after {seconds} s of {} s; what is sent at the client's end may not have been{hint}",
                     minimum.seconds
                 ),
             ));
         }
-        missing.extend(
-            self.told.bypasses.iter().map(|bypass| Missing::new(MissingKind::Bypass, bypass.clone())),
-        );
+        if self.observation.lost > 0 {
+            missing.push(Missing::new(
+                MissingKind::Records,
+                format!(
+                    "{} lost, because the log could not be written; what they held is not known",
+                    plural(self.observation.lost, "record")
+                ),
+            ));
+        }
+        // Whatever variables a confined client heeds, there is one way out.
+        let bypasses = self.told.bypasses.iter().filter(|_| !self.observation.is_confined);
+        missing.extend(bypasses.map(|bypass| Missing::new(MissingKind::Bypass, bypass.clone())));
         missing.extend(self.observation.went_around().map(|flow| {
             let opening = &flow.opening;
             let program = opening.user_agent.as_deref().unwrap_or("a program");

@@ -77,6 +77,10 @@ pub struct Observation {
     pub first_ms: i64,
     /// Until when.
     pub last_ms: i64,
+    /// Whether the client had no way out but us.
+    pub is_confined: bool,
+    /// How many records were lost because the log could not be written.
+    pub lost: u64,
     /// Every flow, with its fields where it has any, oldest first.
     pub flows: Vec<FlowRecord>,
 }

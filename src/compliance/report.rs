@@ -61,6 +61,8 @@ crate::model::words! {
         Occasion = "occasion",
         /// The client was not seen at work.
         PositiveControl = "positive-control",
+        /// Records were lost.
+        Records = "records",
         /// It was not watched for long enough, and not to the end.
         Time = "time",
         /// Requests to it could not be read, or not wholly.

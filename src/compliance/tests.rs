@@ -138,6 +138,8 @@ fn observation(told: EffectiveSwitches, flows: Vec<FlowRecord>) -> Observation {
         ended: Ended::ByItself,
         first_ms: 1_000,
         last_ms: 3_000,
+        is_confined: false,
+        lost: 0,
         flows,
     }
 }
@@ -255,6 +257,34 @@ fn a_watch_must_last_or_see_the_end() {
 
         assert_eq!(verdict(&observation, METRICS), expected, "{ended} after {seconds} s");
     }
+}
+
+#[test]
+fn an_end_that_nobody_knows_names_the_flag_that_says_it() {
+    let said = |ended| {
+        let result = result(&checks(), &Observation { ended, ..silent() }, METRICS);
+        result.missing[0].detail.contains("--complete")
+    };
+
+    assert!(said(Ended::Unknown));
+    assert!(!said(Ended::BySignal));
+}
+
+#[test]
+fn lost_records_leave_it_open() {
+    let result = result(&checks(), &Observation { lost: 2, ..silent() }, METRICS);
+
+    assert_eq!(result.verdict, Verdict::Inconclusive);
+    assert_eq!(result.missing[0].what, MissingKind::Records);
+    assert!(result.missing[0].detail.starts_with("2 records lost"), "{:?}", result.missing);
+}
+
+#[test]
+fn a_confined_client_has_no_way_round_us() {
+    let mut observation = Observation { is_confined: true, ..silent() };
+    observation.told.as_mut().unwrap().bypasses.push("a settings file sets HTTPS_PROXY".into());
+
+    assert_eq!(verdict(&observation, METRICS), Verdict::Pass);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub enum Verdict {
     Drop,
     /// The first so many bytes, which were changed in place, go back into the namespace.
     Forward(usize),
-    /// A program tried what is not let out. The answer, if any, tells it so at once.
+    /// A program tried what is not let out. The answer, if any, tells it so at once, or is ours in place of another's.
     Refused {
         /// What it tried.
         attempt: Attempt,
@@ -45,7 +45,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A DNS server, whichever: we answer.
-    Dns,
+    Dns(SocketAddr),
     /// A host, by the name that was asked for or by its address.
     Host(Authority),
     /// An address that nobody was given.
@@ -64,6 +64,8 @@ pub struct Attempt {
 /// What a refused packet carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
+    /// A question to a DNS server that is not the namespace's own. It was answered here.
+    Dns,
     /// A piece of a packet.
     Fragment,
     /// Ping and its kin.
@@ -142,9 +144,12 @@ impl Router {
         if let Some((_, DNS_PORT, question)) = packet.udp() {
             let has_ipv6 = self.listeners.v6.is_some();
             let answer = dns::answer(question, &mut self.names, has_ipv6);
-            return answer
-                .and_then(|answer| packet.udp_answer(&answer))
-                .map_or(Verdict::Drop, Verdict::Answer);
+            let answer = answer.and_then(|answer| packet.udp_answer(&answer));
+            let server = SocketAddr::new(packet.destination(), DNS_PORT);
+            return match Attempt::to_ask(server) {
+                Some(attempt) => Verdict::Refused { attempt, answer },
+                None => answer.map_or(Verdict::Drop, Verdict::Answer),
+            };
         }
         let answer = if packet.protocol() == UDP { packet.port_unreachable() } else { None };
         let port = packet.udp().map_or(0, |(_, port, _)| port);
@@ -296,7 +301,7 @@ impl Router {
         self.connections.insert(number, Connection { client, destination, stage, seen_ms: now_ms });
         self.by_client.insert((client.port(), destination), number);
         let target = match self.names.host(destination.ip()) {
-            _ if destination.port() == DNS_PORT => Target::Dns,
+            _ if destination.port() == DNS_PORT => Target::Dns(destination),
             Some(host) => Target::Host(Authority::new(host, destination.port())),
             None => Target::Nobody(destination),
         };
@@ -348,6 +353,15 @@ impl Router {
         };
         let host = self.names.host(destination).unwrap_or(Host::Ip(destination));
         Attempt { transport, authority: Authority::new(host, port) }
+    }
+}
+
+impl Attempt {
+    /// The attempt that a question to a DNS server is, if it is not the one that the program was given.
+    pub fn to_ask(server: SocketAddr) -> Option<Self> {
+        let own = server.ip().to_canonical() == AddressPlan::DNS;
+        let authority = Authority::new(Host::Ip(server.ip()), server.port());
+        (!own).then_some(Self { transport: Transport::Dns, authority })
     }
 }
 

@@ -32,11 +32,11 @@ fn ask(router: &mut Router, from: &str, to: &str) -> (u16, Target) {
 }
 
 fn address_of(router: &mut Router, name: &str, kind: u16) -> IpAddr {
-    let mut bytes = datagram(address("198.18.0.2:999"), address("8.8.4.4:53"), &query(name, kind));
+    let mut bytes = datagram(address("198.18.0.2:999"), address("198.18.0.1:53"), &query(name, kind));
     let Verdict::Answer(mut answer) = router.route(&mut bytes, 0) else { panic!("no answer") };
     let packet = Packet::read(&mut answer).unwrap();
     let (from, to, answer) = packet.udp().unwrap();
-    assert_eq!((packet.source(), from, to), (address("8.8.4.4:53").ip(), 53, 999));
+    assert_eq!((packet.source(), from, to), (address("198.18.0.1:53").ip(), 53, 999));
     match kind {
         1 => <[u8; 4]>::try_from(&answer[answer.len() - 4..]).unwrap().into(),
         _ => <[u8; 16]>::try_from(&answer[answer.len() - 16..]).unwrap().into(),
@@ -108,7 +108,19 @@ fn a_refused_connection_is_reset_and_forgotten() {
 
 #[test]
 fn dns_over_tcp_to_any_server_is_ours() {
-    assert_eq!(ask(&mut router(), CLIENT, "9.9.9.9:53").1, Target::Dns);
+    assert_eq!(ask(&mut router(), CLIENT, "9.9.9.9:53").1, Target::Dns(address("9.9.9.9:53")));
+}
+
+#[test]
+fn a_question_to_another_dns_server_is_answered_here_and_is_an_attempt() {
+    let mut bytes = datagram(address(CLIENT), address("8.8.8.8:53"), &query("api.example", 1));
+
+    let verdict = router().route(&mut bytes, 0);
+
+    let Verdict::Refused { attempt, answer: Some(mut answer) } = verdict else { panic!("{verdict:?}") };
+    assert_eq!((attempt.transport, attempt.authority.to_string()), (Transport::Dns, "8.8.8.8:53".to_owned()));
+    assert_eq!(Packet::read(&mut answer).unwrap().source(), address("8.8.8.8:53").ip());
+    assert_eq!(Attempt::to_ask(address("198.18.0.1:53")), None);
 }
 
 #[test]

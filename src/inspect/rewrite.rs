@@ -201,7 +201,8 @@ impl Round {
             None => request.body.clone(),
         };
         let again = CapturedRequest { id: request.id, head, body, trailers: self.request.trailers.clone() };
-        Classified::new(inspector, again, destination.clone(), *time_ms).decode().scan().decide()
+        let classified = Classified::new(inspector, again, destination.clone(), *time_ms);
+        classified.decode().scan_again(&before.scanned).decide()
     }
 
     /// Whether what was taken apart again is what it was before, but for the edits.
@@ -445,6 +446,17 @@ fn is_kept(was: &Document, is: &Document, edits: &[Named]) -> bool {
             above = field.parent();
         }
     }
+    let is_touched_above =
+        |touched: &[bool], field: Field<'_>| field.parent().is_some_and(|above| touched[above.id().index()]);
+    // The length of an item is told before it, and is another when the item is.
+    let is_told = |field| payload::item_told(field).is_some_and(|item| holds[item.id().index()]);
+    if walks_alike(was, is, |field| {
+        let at = field.id().index();
+        touched[at] |= is_touched_above(&touched, field);
+        !touched[at] && !holds[at] && !is_told(field)
+    }) {
+        return walk::gap(was) == walk::gap(is);
+    }
     let hasher = RandomState::new();
     let mut there: HashMap<u64, u32> = HashMap::new();
     let mut paths = PathWriter::new(is);
@@ -454,10 +466,8 @@ fn is_kept(was: &Document, is: &Document, edits: &[Named]) -> bool {
     let mut paths = PathWriter::new(was);
     for field in was.fields() {
         let at = field.id().index();
-        touched[at] |= field.parent().is_some_and(|parent| touched[parent.id().index()]);
-        // The length of an item is told before it, and is another when the item is.
-        let is_told = payload::item_told(field).is_some_and(|item| holds[item.id().index()]);
-        if touched[at] || holds[at] || is_told || field.kind().is_branch() {
+        touched[at] |= is_touched_above(&touched, field);
+        if touched[at] || holds[at] || is_told(field) || field.kind().is_branch() {
             continue;
         }
         match there.get_mut(&hasher.hash_one((paths.path(field), class(field), field.plain()))) {
@@ -466,6 +476,19 @@ fn is_kept(was: &Document, is: &Document, edits: &[Named]) -> bool {
         }
     }
     walk::gap(was) == walk::gap(is)
+}
+
+/// Whether both documents have the same fields in the same order under the same names, and every value that `must_stay`
+/// is the same in both. As a rule they do, and then nothing has to be looked up by its path.
+fn walks_alike<'w>(was: &'w Document, is: &Document, mut must_stay: impl FnMut(Field<'w>) -> bool) -> bool {
+    was.fields().len() == is.fields().len()
+        && was.fields().zip(is.fields()).all(|(was, is)| {
+            was.parent().map(Field::id) == is.parent().map(Field::id)
+                && was.name_bytes() == is.name_bytes()
+                && (!must_stay(was)
+                    || was.kind().is_branch()
+                    || class(was) == class(is) && was.plain() == is.plain())
+        })
 }
 
 /// What a value is; escapes may come and go.

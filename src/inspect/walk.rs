@@ -3,6 +3,7 @@ use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
     ops::Range,
+    rc::Rc,
 };
 
 use http::{Method, Version};
@@ -48,7 +49,7 @@ pub(super) struct Decoded<'i> {
 /// A request in which the rules have looked.
 pub(super) struct Scanned<'i> {
     pub(super) decoded: Decoded<'i>,
-    pub(super) head: Head,
+    pub(super) head: Rc<Head>,
     pub(super) hits: Vec<Hit>,
     pub(super) findings: Vec<Finding>,
 }
@@ -125,13 +126,42 @@ impl<'i> Decoded<'i> {
             findings.extend(self::findings(inspector, document, &hits));
         }
         self.not_inspected = self.not_inspected.or(head.gap());
+        Scanned { decoded: self, head: Rc::new(head), hits, findings }
+    }
+
+    /// The same for a request that was scanned `before` it was redacted: to decide about it again, not for a record. Its
+    /// head is only looked at again where it has changed.
+    pub(super) fn scan_again(mut self, before: &Scanned<'_>) -> Scanned<'i> {
+        let Classified { inspector, destination, request, .. } = &self.classified;
+        let sent = &before.decoded.classified.request;
+        let is_same = sent.head.target == request.head.target
+            && sent.head.headers == request.head.headers
+            && sent.trailers == request.trailers;
+        let (head, mut findings) = if is_same {
+            let count = before.findings.len() - before.hits.len();
+            (Rc::clone(&before.head), before.findings[..count].to_vec())
+        } else {
+            let head = Head::of(inspector, &destination.id, &request.head, request.trailers.as_ref());
+            let findings = head.findings(inspector);
+            (Rc::new(head), findings)
+        };
+        let mut hits = Vec::new();
+        if let Some(document) = &self.document {
+            hits = scan(inspector, document, &destination.id);
+            findings.extend(undescribed(inspector, document, &hits));
+        }
+        self.not_inspected = self.not_inspected.or(head.gap());
         Scanned { decoded: self, head, hits, findings }
     }
 }
 
 /// Runs the rules over one document.
 pub(super) fn scan(inspector: &Inspector, document: &Document, destination: &DestinationId) -> Vec<Hit> {
-    SCRATCH.with_borrow_mut(|scratch| inspector.rules.scan(document, destination, scratch))
+    // Taken out for the time: what a panic leaves half done is not there for the next request on this thread.
+    let mut scratch = SCRATCH.take();
+    let hits = inspector.rules.scan(document, destination, &mut scratch);
+    SCRATCH.set(scratch);
+    hits
 }
 
 impl<'i> Scanned<'i> {
@@ -330,11 +360,7 @@ pub(super) fn gap(document: &Document) -> Option<NotInspected> {
 
 /// What is kept of hits: for each hit a finding, in the same order.
 pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
-    let mask = |at: usize| {
-        let hit: &Hit = &hits[at];
-        Cow::Owned(preview(inspector, hit, &document.text(hit.text)[hit.range.clone()]).into())
-    };
-    let mut paths = PathWriter::new(document).masking(names::masked(document, hits, mask));
+    let mut paths = paths(inspector, document, hits);
     // The same few values stand in every event of a batch, and hashing them is most of the work.
     let mut seen: HashMap<_, (Fingerprint, Box<str>)> = HashMap::new();
     let finding = |hit: &Hit| {
@@ -357,6 +383,35 @@ pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit])
         }
     };
     hits.iter().map(finding).collect()
+}
+
+/// Findings as far as policy asks about them: for no record.
+fn undescribed(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<Finding> {
+    let mut paths = paths(inspector, document, hits);
+    let finding = |hit: &Hit| {
+        let rule = &inspector.rules.rules()[hit.rule];
+        Finding {
+            rule: rule.id.clone(),
+            category: rule.category.clone(),
+            severity: rule.severity,
+            confidence: hit.confidence,
+            path: paths.field_path(document.field(hit.node)),
+            span: 0..0,
+            length: hit.range.len() as u32,
+            fingerprint: Fingerprint::from_bytes([0; 8]),
+            preview: "".into(),
+        }
+    };
+    hits.iter().map(finding).collect()
+}
+
+/// Writes paths in which a name that was found is masked.
+fn paths<'d>(inspector: &Inspector, document: &'d Document, hits: &[Hit]) -> PathWriter<'d> {
+    let mask = |at: usize| {
+        let hit: &Hit = &hits[at];
+        Cow::Owned(preview(inspector, hit, &document.text(hit.text)[hit.range.clone()]).into())
+    };
+    PathWriter::new(document).masking(names::masked(document, hits, mask))
 }
 
 pub(super) fn preview(inspector: &Inspector, hit: &Hit, value: &[u8]) -> Box<str> {

@@ -536,6 +536,21 @@ impl<'d> Field<'d> {
         }
     }
 
+    /// Its name as it is written, and where it is not: equal names are equal, though not the other way round.
+    pub fn name_bytes(self) -> (Name, &'d [u8]) {
+        let text = self.document.text(self.text());
+        match self.name() {
+            Name::Key { start, end } => (Name::Key { start: 0, end: 0 }, &text[start as usize..end as usize]),
+            Name::EscapedKey { start, end } => {
+                (Name::EscapedKey { start: 0, end: 0 }, &text[start as usize..end as usize])
+            }
+            Name::PercentKey { start, end } => {
+                (Name::PercentKey { start: 0, end: 0 }, &text[start as usize..end as usize])
+            }
+            name => (name, b""),
+        }
+    }
+
     /// Where its name stands in its text, if that is written there without escapes.
     #[inline]
     pub fn plain_key(self) -> Option<Range<usize>> {

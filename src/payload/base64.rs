@@ -95,6 +95,19 @@ impl Candidate {
     }
 }
 
+/// Whether base64 that begins with this character may pass [`may_hold_text`].
+pub(super) const fn may_begin(first: u8) -> bool {
+    let value = VALUES[first as usize];
+    let mut low = 0;
+    while value & NO_VALUE == 0 && low < 4 {
+        if BEGINNINGS[(value << 2 | low) as usize] & !CONTINUATION != 0 {
+            return true;
+        }
+        low += 1;
+    }
+    false
+}
+
 /// Whether the first characters of `raw` stand for something that [`Candidate::decode`] opens. Turns away nearly all
 /// strings that only are written like base64, which most identifiers are, for the cost of a few table look-ups.
 #[inline]
@@ -110,8 +123,8 @@ pub(super) fn may_hold_text(raw: &[u8]) -> bool {
     let kinds = bytes.map(|byte| BEGINNINGS[byte as usize]);
     let is_ascii = kinds[0] & kinds[1] & kinds[2] & ASCII != 0;
     let is_other = match kinds[0] & !ASCII {
-        // White space or a bracket may stand before an object, in which the walk takes any byte.
-        OPENING => true,
+        // White space or a bracket may stand before an object, in which the walk takes any byte. Otherwise it is text.
+        OPENING => kinds[1] & OPENING != 0 || bytes[1] == b'"',
         LEAD => kinds[1] == CONTINUATION,
         PACKED => matches!(bytes, [0x1f, 0x8b, 8] | [0x28, 0xb5, 0x2f] | [0x78, ..]),
         _ => false,
@@ -276,6 +289,7 @@ fn is_readable(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -283,6 +297,72 @@ mod tests {
         let mut out = Vec::new();
         let is_opened = Candidate::of(raw.as_bytes())?.decode(raw.as_bytes(), &mut out, true);
         is_opened.then(|| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// That what the whole check opens was not turned away by the first look; says whether it was opened.
+    fn is_opened_and_let_through(raw: &[u8]) -> bool {
+        let is_opened =
+            Candidate::of(raw).is_some_and(|candidate| candidate.decode(raw, &mut Vec::new(), true));
+        if is_opened {
+            assert!(may_begin(raw[0]), "{}", raw.escape_ascii());
+            assert!(may_hold_text(raw), "{}", raw.escape_ascii());
+        }
+        is_opened
+    }
+
+    #[test]
+    fn the_first_look_turns_away_nothing_that_is_opened_whatever_it_begins_with() {
+        // One byte at least of each kind, and each that stands at the edge of one.
+        let bytes = b"\0\x08\t\n\x0b\x0c\r\x0e\x1b\x1f (\"+Aax[{}~\x7f\x80\x8b\xa0\xb5\xbf\xc0\xc2\xdf\xe0\xef\xf0\xf4\xf5\xff";
+        let rests = [
+            &b"{\"a\":1}"[..],
+            b"\"a\":[1,2]}",
+            b" and what is more",
+            b"\xa9 and more of it",
+            b"\xfd\x00\x00\x00",
+        ];
+        let mut opened = 0;
+        for (a, b, c) in
+            bytes.iter().flat_map(|a| bytes.iter().flat_map(move |b| bytes.iter().map(move |c| (a, b, c))))
+        {
+            for rest in rests {
+                let raw = BASE64_STANDARD.encode([&[*a, *b, *c], rest].concat());
+
+                opened += usize::from(is_opened_and_let_through(raw.as_bytes()));
+            }
+        }
+        assert!(opened > 4_000, "{opened}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_look_turns_away_nothing_that_is_opened(
+            start in prop_oneof![
+                "\\PC{0,6}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..5),
+                "[ \t\r\n\u{c}]{0,3}\\[?[ \t\r\n]{0,2}\\{[ \n]{0,2}\"".prop_map(String::into_bytes),
+                Just(b"\x1f\x8b\x08".to_vec()),
+                Just(b"\x28\xb5\x2f\xfd".to_vec()),
+                Just(b"x\x9c".to_vec()),
+            ],
+            rest in prop_oneof![
+                "\\PC{0,20}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..20),
+            ],
+            cut in 0..6_usize,
+        ) {
+            let bytes = [start, rest].concat();
+            for engine in [BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD] {
+                let raw = engine.encode(&bytes);
+
+                is_opened_and_let_through(&raw.as_bytes()[..raw.len().saturating_sub(cut)]);
+            }
+        }
+
+        #[test]
+        fn the_first_look_turns_away_no_words_that_are_opened(raw in "[A-Za-z0-9+/_=-]{8,40}") {
+            is_opened_and_let_through(raw.as_bytes());
+        }
     }
 
     // Found by tests/fuzz: one such character hid a whole document.

@@ -72,7 +72,13 @@ pub(super) fn detect(raw: &[u8]) -> Option<Packing> {
     (!out.is_empty() && is_text(&out)).then_some(packing)
 }
 
+/// Whether there is a magic number that begins with this byte.
+pub(super) const fn may_begin(byte: u8) -> bool {
+    matches!(byte, 0x1f | 0x28 | 0x78)
+}
+
 /// What the first bytes say.
+#[inline]
 pub(super) fn magic(raw: &[u8]) -> Option<Packing> {
     match *raw {
         [0x1f, 0x8b, 8, ..] => Some(Packing::Gzip),

@@ -10,6 +10,7 @@ use crate::{
         base64::{self, Candidate},
         compressed::{self, Ended, Packing},
         escape::{Copy, unescape},
+        hint::Hint,
         json::{Ending, Shortcut, Walker, looks_like_json},
         percent,
         shape::{self, Shape},
@@ -79,7 +80,7 @@ type Unescape = fn(&[u8], usize, &mut Vec<u8>, &mut Copy, usize) -> bool;
 
 impl Strings {
     /// Sorts a value that is written without escapes.
-    #[inline]
+    #[inline(always)]
     fn sort_in(
         &mut self,
         node: NodeId,
@@ -88,11 +89,15 @@ impl Strings {
         percents: &mut percent::Escapes<'_>,
     ) {
         let raw = &bytes[range.clone()];
-        if base64::may_hold_text(raw)
+        let Some(&first) = raw.first() else { return };
+        let hint = Hint::of(first);
+        if hint.may_be_base64()
+            && base64::may_hold_text(raw)
             && let Some(candidate) = Candidate::of(raw)
         {
             self.base64.push((node, range, candidate));
-        } else if compressed::magic(raw).is_some()
+        } else if hint.may_be_packed()
+            && compressed::magic(raw).is_some()
             && !compressed::is_utf8(raw)
             && let Some(packing) = compressed::detect(raw)
         {
@@ -311,17 +316,16 @@ impl Opener {
                 FieldKind::String => {
                     let span = field.span();
                     let raw = &bytes[span.clone()];
-                    match raw.first() {
-                        // JSON with a string in it has quotes, and behind escapes any of it is opened.
-                        Some(b'{' | b'[' | b' ' | b'\n' | b'\r' | b'\t') if looks_like_json(raw) => {
-                            strings.values.push((field.id(), field.span()));
-                        }
-                        Some(_) if self.shape.may_be_reversed(field, raw) => {
-                            strings.reversed.push((field.id(), field.span()));
-                        }
-                        Some(_) if tags::is_tags(field, raw) => strings.tags.push((field.id(), field.span())),
-                        Some(_) => strings.sort_in(field.id(), span, bytes, &mut percents),
-                        None => {}
+                    let Some(&first) = raw.first() else { continue };
+                    // JSON with a string in it has quotes, and behind escapes any of it is opened.
+                    if Hint::of(first).may_be_json() && looks_like_json(raw) {
+                        strings.values.push((field.id(), span));
+                    } else if self.shape.may_be_reversed(field, raw) {
+                        strings.reversed.push((field.id(), span));
+                    } else if tags::is_tags(field, raw) {
+                        strings.tags.push((field.id(), span));
+                    } else {
+                        strings.sort_in(field.id(), span, bytes, &mut percents);
                     }
                 }
                 _ => {}

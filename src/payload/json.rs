@@ -2,7 +2,10 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use crate::model::{DocumentBuilder, FieldKind, Label, Name, NodeId, NotInspected};
+use crate::{
+    model::{DocumentBuilder, FieldKind, Label, Name, NodeId, NotInspected},
+    payload::chunk::{DIGITS, find_near, leading_digits},
+};
 
 /// Reads JSON into nodes, in one pass and without recursion. Owns what several walks share, so that a walk
 /// allocates nothing of its own.
@@ -255,6 +258,12 @@ impl Walker {
             }
             // A value has ended: close what ends with it, and find the next one.
             loop {
+                // Written without space, as by all who write for machines. Nothing is open behind the last bracket.
+                if open.is_object && starts_with(bytes, at, b",\"") {
+                    parent = open.node;
+                    (label, at) = read_key(bytes, at + 1, parent)?;
+                    break;
+                }
                 at = skip_space(bytes, at);
                 if self.open.is_empty() {
                     return if at == bytes.len() { Ok(()) } else { Err(Stop(Ending::Broken, last)) };
@@ -280,8 +289,9 @@ impl Walker {
                 last = open.node;
                 builder.close(last, at);
                 self.open.pop();
-                if let Some(outer) = self.open.last() {
-                    open = *outer;
+                match self.open.last() {
+                    Some(outer) => open = *outer,
+                    None => open.is_object = false,
                 }
             }
         }
@@ -323,6 +333,11 @@ pub(super) fn read_literal(bytes: &[u8]) -> Option<(usize, FieldKind)> {
 }
 
 #[inline(always)]
+fn starts_with<const N: usize>(bytes: &[u8], at: usize, word: &[u8; N]) -> bool {
+    bytes.get(at..).and_then(<[u8]>::first_chunk) == Some(word)
+}
+
+#[inline(always)]
 fn skip_space(bytes: &[u8], at: usize) -> usize {
     // One comparison where there is none, which is the rule.
     match bytes.get(at) {
@@ -349,11 +364,14 @@ fn read_key(bytes: &[u8], at: usize, parent: NodeId) -> Result<(Label, usize), S
     if !key.closed {
         return Err(stop(bytes.len()));
     }
+    let label = Label::key(at as u32 + 1, key.end as u32, key.escaped);
+    if let Some(&[b':', b'!'..=0xff]) = bytes.get(key.end + 1..).and_then(<[u8]>::first_chunk::<2>) {
+        return Ok((label, key.end + 2));
+    }
     let colon = skip_space(bytes, key.end + 1);
     if bytes.get(colon) != Some(&b':') {
         return Err(stop(colon));
     }
-    let label = Label::key(at as u32 + 1, key.end as u32, key.escaped);
     Ok((label, skip_space(bytes, colon + 1)))
 }
 
@@ -385,18 +403,12 @@ impl Quoted {
 /// Most strings are short: a few bytes at a time without a call, and a call only for what is longer than that.
 #[inline(always)]
 fn find_quote_or_backslash(bytes: &[u8], start: usize) -> Option<usize> {
-    const SHORT_CHUNKS: usize = 4;
-    let mut at = start;
-    for _ in 0..SHORT_CHUNKS {
-        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
-            break;
-        };
-        if let Some(place) = first_in_chunk(chunk) {
-            return Some(at + place);
-        }
-        at += chunk.len();
+    // Enough for an identifier.
+    const SHORT_CHUNKS: usize = 3;
+    match find_near::<b'"', b'\\', SHORT_CHUNKS>(bytes, start) {
+        Ok(place) => Some(place),
+        Err(at) => find_far(bytes, at),
     }
-    find_far(bytes, at)
 }
 
 #[inline(never)]
@@ -404,25 +416,16 @@ fn find_far(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + memchr2(b'"', b'\\', bytes.get(at..)?)?)
 }
 
-/// Where the first quote or backslash stands in eight bytes, by arithmetic on all of them at once.
-#[inline(always)]
-fn first_in_chunk(chunk: &[u8; 8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
-    const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
-    let word = u64::from_le_bytes(*chunk);
-    // A byte that became zero borrows, which sets its high bit. So does one that had it, and is no ASCII. A borrow may
-    // go on into the next byte, but the lowest bit that is set is exact.
-    let borrows = (word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES);
-    let hits = borrows & !word & HIGHS;
-    (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
-}
-
 /// Where a number ends, and whether it is whole rather than cut off or malformed.
 #[inline(always)]
 pub(super) fn read_number(bytes: &[u8], start: usize) -> (usize, bool) {
     let digits = |mut at: usize| {
+        if let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            match leading_digits(chunk) {
+                Some(count) => return at + count,
+                None => at += DIGITS,
+            }
+        }
         while let Some(b'0'..=b'9') = bytes.get(at) {
             at += 1;
         }

@@ -7,12 +7,14 @@
 use crate::model::NotInspected;
 
 mod base64;
+mod chunk;
 mod compressed;
 mod container;
 mod escape;
 mod form;
 mod format;
 mod head;
+mod hint;
 mod json;
 mod multipart;
 mod otlp;

@@ -26,11 +26,13 @@ pub(super) fn read(opener: &mut Opener, bytes: &[u8], range: Range<usize>, paren
 
 /// Whether a body begins with a boundary and the head of a part.
 pub(super) fn begins(bytes: &[u8]) -> bool {
+    if !bytes.starts_with(b"--") {
+        return false;
+    }
     let head = &bytes[..bytes.len().min(LINE_LIMIT)];
     let mut lines = head.splitn(3, |byte| *byte == b'\n');
-    let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    first.starts_with(b"--")
-        && second.get(..b"content-".len()).is_some_and(|it| it.eq_ignore_ascii_case(b"content-"))
+    let second = lines.nth(1).unwrap_or_default();
+    second.get(..b"content-".len()).is_some_and(|it| it.eq_ignore_ascii_case(b"content-"))
 }
 
 fn read_at(

@@ -137,7 +137,7 @@ fn read_tag(bytes: &[u8], at: usize, end: usize) -> Result<(u32, u8, usize), Bro
 const LARGEST_NUMBER: u32 = (1 << 29) - 1;
 
 /// Most bytes of a varint: 64 bits in groups of seven.
-const VARINT_BYTES: usize = 10;
+pub(super) const VARINT_BYTES: usize = 10;
 
 /// A varint's value, and where it ends. Bits beyond 64 are dropped, as everyone does.
 #[inline]

@@ -1,8 +1,10 @@
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use crate::{
     model::{Field, FieldKind, Name, NodeId},
-    payload::container::Opener,
+    payload::{chunk::find_near, container::Opener},
 };
 
 const NAME: &[u8] = b"ddtags";
@@ -23,16 +25,13 @@ pub(super) fn read(opener: &mut Opener, bytes: &[u8], range: Range<usize>, owner
     let Some(tags) = opener.push(owner, Name::Static("!tags"), FieldKind::Object, range.clone()) else {
         return;
     };
-    let mut start = range.start;
+    let (bytes, mut start) = (&bytes[..range.end], range.start);
     for index in 0_u32.. {
-        let (mut colon, mut end) = (None, start);
-        while end < range.end {
-            match bytes[end] {
-                b',' => break,
-                b':' if colon.is_none() => colon = Some(end),
-                _ => {}
-            }
-            end += 1;
+        // The first colon ends the name; what stands behind it ends with the comma.
+        let mut end = find::<b':'>(bytes, start);
+        let colon = (bytes.get(end) == Some(&b':')).then_some(end);
+        if colon.is_some() {
+            end = find::<b','>(bytes, end + 1);
         }
         let (mut from, mut to) = (start, end);
         while from < to && bytes[from].is_ascii_whitespace() {
@@ -55,4 +54,13 @@ pub(super) fn read(opener: &mut Opener, bytes: &[u8], range: Range<usize>, owner
         }
         start = end + 1;
     }
+}
+
+/// Where the next comma stands, or the next `OTHER`; the end of the text if there is none.
+#[inline(always)]
+fn find<const OTHER: u8>(bytes: &[u8], start: usize) -> usize {
+    find_near::<b',', OTHER, 1>(bytes, start).unwrap_or_else(|at| {
+        let rest = bytes.get(at..).unwrap_or_default();
+        memchr2(b',', OTHER, rest).map_or(bytes.len(), |found| at + found)
+    })
 }

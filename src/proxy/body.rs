@@ -1,6 +1,7 @@
 //! Bodies on their way through: captured up to a limit, or streamed frame by frame, and counted.
 
 use std::{
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     model::{ByteSize, Outcome},
@@ -210,6 +211,10 @@ pub(crate) struct Relayed {
     tee: Option<Tee>,
     /// The head announces a length, and HTTP/1 writes it only if the body is not known to be empty.
     announced: bool,
+    /// The length that the other side announced. A client may go once it has so much, whatever HTTP/2 says of the end.
+    length: Option<u64>,
+    /// Whether the answer is taken to its end when the client goes: it is small, and says that the request arrived.
+    outlives_client: bool,
 }
 
 impl ResponseBody {
@@ -226,13 +231,45 @@ impl ResponseBody {
         flow: Flow,
         connection: Option<Return>,
         announced: bool,
+        length: Option<u64>,
+        outlives_client: bool,
         tee: Option<Tee>,
     ) -> Self {
-        let mut relayed = Relayed { incoming, flow: Some(flow), connection, tee, announced };
+        let mut relayed =
+            Relayed { incoming, flow: Some(flow), connection, tee, announced, length, outlives_client };
         if relayed.incoming.is_end_stream() {
             relayed.complete();
         }
         Self::Upstream(Box::new(relayed))
+    }
+}
+
+impl ResponseBody {
+    /// Takes an answer to its end, for nobody.
+    async fn finish_alone(mut self) {
+        let reading = async {
+            let mut count = 0;
+            while let Some(Ok(frame)) = self.frame().await {
+                count += frame.data_ref().map_or(0, Bytes::len);
+                if count > LARGEST_ANSWER_BYTES {
+                    return;
+                }
+            }
+        };
+        // What takes longer ends as it would have without: the client went away.
+        let _ = timeout(ALONE_TIME, reading).await;
+    }
+}
+
+/// A client that ends does not wait for the answer to its last batch; the record says all the same what became of it.
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let Self::Upstream(relayed) = self else { return };
+        let Some(flow) = relayed.flow.as_mut().filter(|_| relayed.outlives_client) else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        flow.error.get_or_insert_with(|| "the client did not wait for the answer".to_owned());
+        relayed.outlives_client = false;
+        runtime.spawn(mem::replace(self, Self::empty()).finish_alone());
     }
 }
 
@@ -259,6 +296,13 @@ impl Relayed {
                 }
                 if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete();
+                } else if let Some(flow) =
+                    self.flow.take_if(|flow| self.length.is_some_and(|length| flow.response_bytes >= length))
+                {
+                    flow.finish(Outcome::Forwarded, None);
+                    if let Some(tee) = self.tee.take() {
+                        tee.finish();
+                    }
                 }
             }
             Some(Err(error)) => {
@@ -296,7 +340,10 @@ impl Tee {
     }
 }
 
-/// Answers that are learnt from are of some hundred bytes.
+/// How long an answer is read for nobody; shorter than the last records are waited for at the end.
+const ALONE_TIME: Duration = Duration::from_millis(800);
+
+/// Answers that are learnt from are of some hundred bytes, and so are those to telemetry.
 const LARGEST_ANSWER_BYTES: usize = 64 * 1024;
 
 impl Body for ResponseBody {

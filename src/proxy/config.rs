@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 
 use crate::{
     claude::UpstreamProxies,
-    model::{ByteSize, ConnectTo, Secret},
+    model::{AuthorityPattern, ByteSize, ConnectTo, Secret},
     proxy::{receiver::ReceiverConfig, services::Answers},
 };
 
@@ -31,6 +31,8 @@ pub struct ProxyConfig {
     pub named_addresses: Vec<IpAddr>,
     /// The certificates that upstream servers are checked against.
     pub roots: RootCertStore,
+    /// If anything: an address that no name stands for is dialled only if it is loopback, intercepted, or among these.
+    pub named_only: Option<Vec<AuthorityPattern>>,
     /// Addresses that are never dialled, such as our own dashboard. Our own listener is among them anyway.
     pub forbidden: Vec<SocketAddr>,
     /// Listeners that speak as OpenTelemetry collectors do.
@@ -51,6 +53,7 @@ impl ProxyConfig {
             upstream: UpstreamProxies::default(),
             named_addresses: Vec::new(),
             roots,
+            named_only: None,
             forbidden: Vec::new(),
             receivers: Vec::new(),
             answers: None,
@@ -89,8 +92,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// Time for the name and for TCP to connect, and again for TLS.
     pub connect_time: Duration,
-    /// How long a client may stay silent at the start of an intercepted tunnel before it is taken for a protocol in
-    /// which the server speaks first.
+    /// How long a client may stay silent at the start of an intercepted tunnel before the other side is listened to as
+    /// well, in case it speaks a protocol in which the server begins.
     pub sniff_time: Duration,
     /// How long open flows may go on after shutdown was asked for.
     pub shutdown_time: Duration,

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rustls::server::Acceptor;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
     net::{TcpListener, TcpStream},
@@ -113,8 +114,21 @@ struct Waiting {
 
 enum Ready {
     Dns,
-    Intercept { authority: Authority, dialled: Option<Stream>, start: Start },
-    Tunnel { authority: Authority, upstream: Stream, start: Start },
+    Intercept {
+        authority: Authority,
+        dialled: Option<Stream>,
+        start: Start,
+    },
+    Tunnel {
+        authority: Authority,
+        upstream: Stream,
+        start: Start,
+    },
+    /// An address; the program has yet to say whom it means. `bytes` were those of its first packet.
+    Unnamed {
+        authority: Authority,
+        bytes: usize,
+    },
 }
 
 impl Shared {
@@ -122,14 +136,28 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whether a program has to name whom it means before anything goes out.
+    fn must_name(&self, authority: &Authority) -> bool {
+        self.entrance.engine.keeps_in(authority)
+    }
+
     fn carry_out(self: &Arc<Self>, packet: &mut [u8]) {
         let verdict = lock(&self.router).route(packet, self.now_ms());
         match verdict {
             Verdict::Answer(bytes) => self.send(&bytes),
+            Verdict::Ask { connection, target: Target::Host(authority) } if self.must_name(&authority) => {
+                // Not even a first packet gets out to an address of which nobody said whose it is.
+                self.admit(connection, Ready::Unnamed { authority, bytes: packet.len() });
+            }
             Verdict::Ask { connection, target: Target::Host(authority) } => {
                 self.entrance.serve(ask(Arc::clone(self), connection, authority));
             }
-            Verdict::Ask { connection, target: Target::Dns } => self.admit(connection, Ready::Dns),
+            Verdict::Ask { connection, target: Target::Dns(server) } => {
+                if let Some(attempt) = Attempt::to_ask(server) {
+                    self.note(attempt, packet.len());
+                }
+                self.admit(connection, Ready::Dns);
+            }
             Verdict::Ask { connection, target: Target::Nobody(address) } => {
                 let authority = Authority::new(Host::Ip(address.ip()), address.port());
                 self.note(Attempt { transport: Transport::Tcp, authority }, packet.len());
@@ -181,10 +209,16 @@ impl Shared {
         let engine = &self.entrance.engine;
         let mut waiting = lock(&self.waiting);
         for (_, given_up) in waiting.extract_if(|_, waiting| waiting.since.elapsed() >= patience) {
-            if let Ready::Tunnel { authority, start, .. } = given_up.what {
-                let error = "the program went away before it was connected".to_owned();
-                let reason = Some(NotInspected::NotIntercepted);
-                engine.record_failure(Some(&authority), start, reason, Outcome::ClientGone, error);
+            match given_up.what {
+                Ready::Tunnel { authority, start, .. } => {
+                    let error = "the program went away before it was connected".to_owned();
+                    let reason = Some(NotInspected::NotIntercepted);
+                    engine.record_failure(Some(&authority), start, reason, Outcome::ClientGone, error);
+                }
+                Ready::Unnamed { authority, bytes } => {
+                    self.note(Attempt { transport: Transport::Tcp, authority }, bytes);
+                }
+                Ready::Dns | Ready::Intercept { .. } => {}
             }
         }
     }
@@ -254,6 +288,9 @@ async fn ask(shared: Arc<Shared>, connection: u16, authority: Authority) {
     if intercepts && engine.upstream.has_live(&authority) {
         return shared.admit(connection, Ready::Intercept { authority, dialled: None, start });
     }
+    if !intercepts && engine.lets_pass(&authority, start, NotInspected::NotIntercepted).is_err() {
+        return shared.refuse(connection);
+    }
     match engine.upstream.dial(&authority).await {
         Ok(dialled) if intercepts => {
             shared.admit(connection, Ready::Intercept { authority, dialled: Some(dialled), start });
@@ -287,6 +324,49 @@ fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: Own
             let flow = engine.record_tunnel(Some(&authority), start, Some(NotInspected::NotIntercepted));
             tunnel::tunnel(&engine, stream, upstream, flow).await;
         }),
+        Ready::Unnamed { authority, bytes } => {
+            let noted = Arc::clone(shared);
+            shared.serve(permit, async move {
+                let start = Start::now();
+                let named = tokio::select! {
+                    named = timeout(NAMING_TIME, peek_name(&stream, authority.port())) => named.ok().flatten(),
+                    () = engine.stopped() => None,
+                };
+                match named {
+                    Some(named) => by_name(engine, &authority, named, start, stream).await,
+                    None => {
+                        noted.note(Attempt { transport: Transport::Tcp, authority }, bytes);
+                        // Cut off with a reset, as from a machine on which nobody listens.
+                        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Serves a connection to an address as one to the host that it names: whoever has the address is not asked.
+async fn by_name(
+    engine: Arc<Engine>,
+    address: &Authority,
+    named: Authority,
+    start: Start,
+    stream: TcpStream,
+) {
+    debug!(%address, %named, "an address literal is spoken to by name");
+    let intercepts = engine.services.inspection.intercepts(&named);
+    if intercepts {
+        return intercept::intercept(engine, named, None, start, Prefixed::new(Bytes::new(), stream)).await;
+    }
+    if engine.lets_pass(&named, start, NotInspected::NotIntercepted).is_err() {
+        return;
+    }
+    match engine.upstream.dial(&named).await {
+        Ok(upstream) => {
+            let flow = engine.record_tunnel(Some(&named), start, Some(NotInspected::NotIntercepted));
+            tunnel::tunnel(&engine, stream, upstream, flow).await;
+        }
+        Err(error) => record_undialled(&engine, &named, start, &error),
     }
 }
 
@@ -294,26 +374,69 @@ fn turned(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: Own
 /// a host in TLS that is intercepted.
 async fn intercepted_name(engine: &Engine, authority: &Authority, stream: &TcpStream) -> Option<Authority> {
     let Host::Ip(_) = authority.host() else { return None };
-    let name = timeout(HELLO_TIME, peek_server_name(stream)).await.ok().flatten()?;
-    let named = Authority::parse(&format!("{name}:{}", authority.port()), None).ok()?;
+    let named = timeout(HELLO_TIME, peek_name(stream, authority.port())).await.ok().flatten()?;
     engine.services.inspection.intercepts(&named).then_some(named)
 }
 
-/// The name in a ClientHello, which is left in the socket for whoever reads it.
-async fn peek_server_name(stream: &TcpStream) -> Option<String> {
+/// The host that the first bytes name, in a ClientHello or in a `Host`; `None` if they name none, or an address. They
+/// are left in the socket for whoever reads it.
+async fn peek_name(stream: &TcpStream, port: u16) -> Option<Authority> {
     let mut bytes = vec![0; LARGEST_HELLO_BYTES];
     loop {
         let count = stream.peek(&mut bytes).await.ok()?;
-        if count == 0 || bytes[0] != TLS_HANDSHAKE {
-            return None;
+        match named(&bytes[..count]) {
+            Naming::Host(text) => {
+                let named = Authority::parse(&text, Some(port)).ok()?;
+                // Whoever names another port there means the one that it dialled.
+                let named = Authority::new(named.host().clone(), port);
+                return matches!(named.host(), Host::Domain(_)).then_some(named);
+            }
+            Naming::Unfinished if count > 0 && count < bytes.len() => sleep(PEEK_PAUSE).await,
+            Naming::Nobody | Naming::Unfinished => return None,
         }
-        let mut acceptor = Acceptor::default();
-        acceptor.read_tls(&mut &bytes[..count]).ok()?;
-        match acceptor.accept() {
-            Ok(Some(accepted)) => return accepted.client_hello().server_name().map(str::to_owned),
-            Ok(None) if count < bytes.len() => sleep(PEEK_PAUSE).await,
-            Ok(None) | Err(_) => return None,
+    }
+}
+
+/// Whom first bytes name.
+#[derive(Debug, PartialEq, Eq)]
+enum Naming {
+    Host(String),
+    Nobody,
+    Unfinished,
+}
+
+fn named(bytes: &[u8]) -> Naming {
+    if bytes.first().is_some_and(|first| *first != TLS_HANDSHAKE) {
+        return named_in_http(bytes);
+    }
+    let mut acceptor = Acceptor::default();
+    if acceptor.read_tls(&mut &*bytes).is_err() {
+        return Naming::Nobody;
+    }
+    match acceptor.accept() {
+        Ok(Some(accepted)) => match accepted.client_hello().server_name() {
+            Some(name) => Naming::Host(name.to_owned()),
+            None => Naming::Nobody,
+        },
+        Ok(None) => Naming::Unfinished,
+        Err(_) => Naming::Nobody,
+    }
+}
+
+fn named_in_http(bytes: &[u8]) -> Naming {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {
+            let hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+            let mut hosts = hosts.filter_map(|header| str::from_utf8(header.value).ok());
+            match (hosts.next(), hosts.next()) {
+                (Some(host), None) => Naming::Host(host.trim().to_owned()),
+                _ => Naming::Nobody,
+            }
         }
+        Ok(httparse::Status::Partial) => Naming::Unfinished,
+        Err(_) => Naming::Nobody,
     }
 }
 
@@ -395,6 +518,7 @@ impl Kept {
         let id = engine.services.audit.next_id();
         let mut opening = engine.services.inspection.tunnel(id, authority, start.time_ms, None);
         let spoken = match attempt.transport {
+            Transport::Dns => "DNS".to_owned(),
             Transport::Fragment => "FRAGMENT".to_owned(),
             Transport::Icmp => "ICMP".to_owned(),
             Transport::Other(number) => format!("IP-{number}"),
@@ -409,10 +533,8 @@ impl Kept {
     fn close(self) {
         let Self { flow, spoken, packets, bytes, .. } = self;
         let packets = if packets == 1 { "1 packet".to_owned() } else { format!("{packets} packets") };
-        flow.finish(
-            Outcome::Refused,
-            Some(format!("confined: {spoken} was not let out ({packets}, {bytes} bytes)")),
-        );
+        let what = if spoken == "DNS" { "was answered here and not let out" } else { "was not let out" };
+        flow.finish(Outcome::Refused, Some(format!("confined: {spoken} {what} ({packets}, {bytes} bytes)")));
     }
 }
 
@@ -438,10 +560,50 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a program that dialled an address may stay silent before it is taken for one that waits for the server.
 /// Every TLS client speaks at once; those that wait (SSH, SMTP) lose this time.
 const HELLO_TIME: Duration = Duration::from_millis(300);
+/// How long a program that dialled an address may take to name a host. Those that do speak at once; on a loaded machine
+/// at once is a while.
+const NAMING_TIME: Duration = Duration::from_secs(5);
 const PEEK_PAUSE: Duration = Duration::from_millis(2);
 /// A ClientHello with a post-quantum key share is about 1,700 bytes; the largest possible record has 16 KiB.
 const LARGEST_HELLO_BYTES: usize = 16 * 1024 + 5;
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 22;
+/// What a browser sends has two dozen.
+const MOST_HEADERS: usize = 100;
 /// A conversation with a DNS server over TCP, as a whole.
 const DNS_TIME: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_by_a_client_hello_or_by_a_host_field() {
+        let mut hello = Vec::new();
+        let config =
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+        let config = config
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = "api.example".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        client.write_tls(&mut hello).unwrap();
+
+        assert_eq!(named(&hello), Naming::Host("api.example".to_owned()));
+        assert_eq!(named(&hello[..hello.len() / 2]), Naming::Unfinished);
+        assert_eq!(
+            named(b"GET / HTTP/1.1\r\nHost: api.example:80\r\n\r\n"),
+            Naming::Host("api.example:80".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_names_nobody_is_known_by_its_first_bytes() {
+        assert_eq!(named(b"SSH-2.0-OpenSSH_9.6\r\n"), Naming::Nobody);
+        assert_eq!(named(b"evader tcp4\n"), Naming::Nobody);
+        assert_eq!(named(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), Naming::Nobody);
+        assert_eq!(named(b"GET / HTTP/1.1\r\nHo"), Naming::Unfinished);
+    }
+}

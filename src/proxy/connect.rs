@@ -15,7 +15,7 @@ use crate::{
         flow::{Flow, Start},
         intercept,
         io::{Prefixed, Stream},
-        respond, tunnel,
+        probe, respond, tunnel,
     },
 };
 
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) enum Plan {
     /// It is intercepted. Nothing is dialled if a connection to that authority is at hand.
     Intercept { authority: Authority, dialled: Option<Stream>, start: Start },
+    /// It is `doctor`'s: answered here.
+    Probe,
     /// It is passed through unread.
     Tunnel { upstream: Stream, flow: Flow },
 }
@@ -55,6 +57,15 @@ async fn plan(engine: &Engine, uri: &Uri, start: Start) -> Result<Plan, Response
         engine.record_failure(None, start, None, Outcome::Refused, message.clone());
         respond::text(StatusCode::BAD_REQUEST, &message)
     })?;
+    if probe::is_probe(&authority) {
+        return Ok(Plan::Probe);
+    }
+    if engine.keeps_in(&authority) {
+        let mut flow = engine.record_tunnel(Some(&authority), start, Some(NotInspected::NotIntercepted));
+        flow.status = Some(StatusCode::FORBIDDEN);
+        flow.finish(Outcome::Refused, Some(respond::UNNAMED.to_owned()));
+        return Err(respond::text(StatusCode::FORBIDDEN, respond::UNNAMED));
+    }
     let intercepts = engine.services.inspection.intercepts(&authority);
     if intercepts && engine.upstream.has_live(&authority) {
         return Ok(Plan::Intercept { authority, dialled: None, start });
@@ -90,6 +101,7 @@ pub(crate) async fn proceed(engine: Arc<Engine>, plan: Plan, client: Prefixed<Tc
         Plan::Intercept { authority, dialled, start } => {
             intercept::intercept(engine, authority, dialled, start, client).await;
         }
+        Plan::Probe => Box::pin(probe::answer(&engine, client)).await,
         Plan::Tunnel { upstream, mut flow } => {
             flow.status = Some(StatusCode::OK);
             Box::pin(tunnel::tunnel(&engine, client, upstream, flow)).await;

@@ -12,10 +12,13 @@ use rustls::{
 use tokio::sync::watch;
 
 use crate::{
-    model::{Action, Authority, FlowId, FlowOpening, NotInspected, Outcome, RunId, Secret},
+    model::{
+        Action, Authority, AuthorityPattern, FlowId, FlowOpening, Host, NotInspected, Outcome, RunId, Secret,
+    },
     proxy::{
         config::Limits,
         flow::{Flow, Start},
+        probe::Probes,
         receiver::Receiver,
         services::{Answers, AuditUnavailable, Services},
         upstream::{Protocol, Upstream},
@@ -30,6 +33,10 @@ pub(crate) struct Engine {
     pub(crate) receivers: Vec<Arc<Receiver>>,
     pub(crate) answers: Option<Arc<dyn Answers>>,
     pub(crate) limits: Limits,
+    /// Which addresses may be dialled without a name, if not all.
+    pub(crate) named_only: Option<Vec<AuthorityPattern>>,
+    /// What came of `doctor`'s probes.
+    pub(crate) probes: Probes,
     /// The base64 of `user:password` that clients must present.
     pub(crate) credential: Option<Secret<String>>,
     /// Becomes true when the proxy is to stop.
@@ -75,6 +82,14 @@ impl Engine {
     fn unnumbered_tunnel(&self, authority: &Authority, start: Start, reason: NotInspected) -> FlowOpening {
         let unnumbered = FlowId::new(RunId::FIRST, 0);
         self.services.inspection.tunnel(unnumbered, Some(authority), start.time_ms, Some(reason))
+    }
+
+    /// Whether `authority` is an address of which nobody said whose it is, and is therefore not dialled.
+    pub(crate) fn keeps_in(&self, authority: &Authority) -> bool {
+        let (Some(allowed), Host::Ip(address)) = (&self.named_only, authority.host()) else { return false };
+        !address.to_canonical().is_loopback()
+            && !self.services.inspection.intercepts(authority)
+            && !allowed.iter().any(|pattern| pattern.matches(authority))
     }
 
     /// Asks whether bytes may pass through unread. If not, that is recorded, and the row of the policy is the error.

@@ -33,7 +33,7 @@ use crate::{
         engine::Engine,
         error::UpstreamError,
         flow::{Flow, Start},
-        headers,
+        headers, probe,
         receiver::{ANSWER_TIME, Collector, Dialect, Receiver},
         respond,
         services::{Answer, Forward, Inspected},
@@ -63,6 +63,10 @@ pub(crate) async fn exchange(
         }
         if parts.method == Method::CONNECT {
             return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
+        }
+        if probe::asks(&parts.uri) {
+            let response = probe::status(engine);
+            return Ok(refuse(engine, &parts, &mut body, response).await);
         }
         let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
         if let Some(receiver) = engine.receiver_at(authority) {
@@ -160,6 +164,10 @@ async fn walk(
         return step
             .refuse(&head, &parts, &mut body, respond::text(status, message), message.to_owned())
             .await;
+    }
+    if scope.site.is_none() && step.export.is_none() && engine.keeps_in(&head.authority) {
+        let response = respond::text(StatusCode::FORBIDDEN, respond::UNNAMED);
+        return step.refuse(&head, &parts, &mut body, response, respond::UNNAMED.to_owned()).await;
     }
     if let Some(error) = scope.site.as_ref().and_then(|site| site.take_broken()) {
         step.record(&head, None, |flow| flow.status = Some(error.status()))
@@ -406,8 +414,11 @@ impl Step {
             head.version = Version::HTTP_11;
         }
         let announced = !is_http2 && head.headers.contains_key(CONTENT_LENGTH);
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let tee = self.tee(&head);
-        Response::from_parts(head, ResponseBody::relayed(incoming, flow, connection, announced, tee))
+        let outlives_client = self.destination.inspected;
+        let body = ResponseBody::relayed(incoming, flow, connection, announced, length, outlives_client, tee);
+        Response::from_parts(head, body)
     }
 
     /// What copies the answer, if somebody learns from it.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::BytesMut;
 use rustls::server::{Acceptor, ClientHello};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         error::UpstreamError,
         flow::Start,
         io::{Prefixed, Stream},
-        sniff::{Spoken, sniff},
+        sniff::{Spoken, sniff, sniff_both},
         tunnel,
         upstream::{Offer, Protocol, Route, Wire},
         websocket,
@@ -36,14 +36,22 @@ pub(crate) async fn intercept(
     let (prefix, mut stream) = client.into_parts();
     let mut buffer = BytesMut::from(prefix);
     // A client that is slow to speak must not be taken for one that waits, and have its telemetry passed unread.
-    let patience = if engine.may_pass(&authority, start, NotInspected::UnknownProtocol) {
-        engine.limits.sniff_time
-    } else {
-        engine.limits.head_time
-    };
+    let may_pass = engine.may_pass(&authority, start, NotInspected::UnknownProtocol);
+    let patience = if may_pass { engine.limits.sniff_time } else { engine.limits.head_time };
     let spoken = tokio::select! {
         spoken = sniff(&mut stream, &mut buffer, patience) => spoken,
         () = engine.stopped() => return,
+    };
+    let (spoken, dialled) = match spoken {
+        Some(spoken) => (spoken, dialled),
+        None if !may_pass => (Ok(Spoken::Unknown), dialled),
+        None => {
+            let first = first_word(&engine, &authority, dialled, start, &mut stream, &mut buffer);
+            match Box::pin(first).await {
+                Some((spoken, upstream)) => (spoken, Some(upstream)),
+                None => return,
+            }
+        }
     };
     let client = Prefixed::new(buffer.freeze(), stream);
     match spoken {
@@ -60,6 +68,36 @@ pub(crate) async fn intercept(
         // Opened ahead of need and never used: nothing was said, nothing is recorded.
         Ok(Spoken::Nothing) | Err(_) => {}
     }
+}
+
+/// Waits until either side speaks, however long that takes. `None` if there is no other side, which is then recorded, or
+/// if the proxy stops.
+async fn first_word(
+    engine: &Engine,
+    authority: &Authority,
+    dialled: Option<Stream>,
+    start: Start,
+    client: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Option<(io::Result<Spoken>, Stream)> {
+    let upstream = match dialled {
+        Some(dialled) => dialled,
+        None => match engine.upstream.dial(authority).await {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                let (outcome, why) = (Outcome::UpstreamFailed, error.to_string());
+                engine.record_failure(Some(authority), start, None, outcome, why);
+                return None;
+            }
+        },
+    };
+    let (prefix, mut upstream) = upstream.into_parts();
+    let mut said = BytesMut::from(prefix);
+    let spoken = tokio::select! {
+        spoken = sniff_both(client, buffer, &mut upstream, &mut said) => spoken,
+        () = engine.stopped() => return None,
+    };
+    Some((spoken, Prefixed::new(said.freeze(), upstream)))
 }
 
 /// Ends TLS: asks the other side first what it speaks, then answers the client with that.
@@ -167,7 +205,7 @@ async fn serve_plain(
     }
 }
 
-/// A protocol that is none of ours, or a client that waits for the server to speak.
+/// A protocol that is none of ours, such as one in which the server speaks first.
 async fn pass_unknown(
     engine: &Engine,
     authority: &Authority,

@@ -5,7 +5,7 @@
 //! at its first bytes, `intercept` ends TLS, `exchange` takes one request through inspection and audit to
 //! `upstream` and streams the answer back; `tunnel` passes everything else through unread. `framing` stands
 //! in front of each HTTP/1 parser and refuses what two parsers could read in two ways. `receiver` listens as an
-//! OpenTelemetry collector does, and takes requests the same way from `exchange` on.
+//! OpenTelemetry collector does, and takes requests the same way from `exchange` on. `probe` answers `doctor`.
 
 mod body;
 mod bypass;
@@ -24,6 +24,7 @@ mod intercept;
 mod io;
 mod listener;
 mod live;
+mod probe;
 mod receiver;
 mod respond;
 mod rooms;
@@ -39,6 +40,7 @@ pub use confine::Confinement;
 pub use error::BindError;
 pub use listener::{Entrance, Proxy};
 pub use live::LiveInspector;
+pub use probe::{PROBE_AUTHORITY, PROBE_HOST, PROBE_MARK};
 pub use receiver::{CollectorConfig, CollectorPath, CollectorTls, Identity, ReceiverConfig, Signal, Takes};
 pub use rooms::PLAN_USAGE;
 pub use services::{

@@ -234,14 +234,14 @@ impl Receiver {
         let stream = Prefixed::new(buffer.freeze(), stream);
         let scope = Arc::new(Scope { engine, site: None, receiver: Some(self) });
         match spoken {
-            Ok(Spoken::Http1) => drop(Box::pin(serve_http1(scope, stream)).await),
-            Ok(Spoken::Http2) => Box::pin(serve_http2(scope, stream)).await,
-            Ok(Spoken::Tls) => {
+            Some(Ok(Spoken::Http1)) => drop(Box::pin(serve_http1(scope, stream)).await),
+            Some(Ok(Spoken::Http2)) => Box::pin(serve_http2(scope, stream)).await,
+            Some(Ok(Spoken::Tls)) => {
                 tracing::warn!(
                     "a client speaks TLS to the OTLP receiver; its endpoint must begin with http://"
                 );
             }
-            Ok(Spoken::Unknown | Spoken::Nothing) | Err(_) => {}
+            Some(Ok(Spoken::Unknown | Spoken::Nothing) | Err(_)) | None => {}
         }
     }
 

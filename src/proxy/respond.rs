@@ -34,6 +34,10 @@ pub(crate) fn kept_here(row: &str) -> Response<ResponseBody> {
     text(StatusCode::FORBIDDEN, &format!("kept here by the policy, row `{row}`"))
 }
 
+/// A confined program names an address in place of a host.
+pub(crate) const UNNAMED: &str =
+    "confined: an address that no name stands for is not let out; --confine-allow would";
+
 /// The client must say who it is.
 pub(crate) fn unauthorised() -> Response<ResponseBody> {
     let mut response = text(

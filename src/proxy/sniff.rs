@@ -23,24 +23,51 @@ pub(crate) enum Spoken {
     Unknown,
 }
 
-/// Reads until the first bytes of `stream` say what is spoken, or `patience` is over. What was read is in `buffer`.
+/// Reads until the first bytes of `stream` say what is spoken; `None` when `patience` is over before they do. What was
+/// read is in `buffer`.
 pub(crate) async fn sniff<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
     patience: Duration,
+) -> Option<io::Result<Spoken>> {
+    timeout(patience, listen(stream, buffer)).await.ok()
+}
+
+/// Reads until either side has spoken. It is [`Spoken::Unknown`] if that is the other side, which in TLS and in HTTP
+/// waits for the client; what it said is in `said`.
+pub(crate) async fn sniff_both<C: AsyncRead + Unpin, U: AsyncRead + Unpin>(
+    client: &mut C,
+    buffer: &mut BytesMut,
+    upstream: &mut U,
+    said: &mut BytesMut,
 ) -> io::Result<Spoken> {
-    let reading = async {
-        loop {
-            if let Some(spoken) = recognise(buffer) {
-                return Ok(spoken);
-            }
-            buffer.reserve(FIRST_READ_BYTES);
-            if stream.read_buf(buffer).await? == 0 {
-                return Ok(if buffer.is_empty() { Spoken::Nothing } else { Spoken::Unknown });
-            }
+    // Neither loses what it has read when the other one wins.
+    tokio::select! {
+        biased;
+        spoken = listen(client, buffer) => spoken,
+        count = upstream.read_buf(said) => Ok(match count? {
+            0 => Spoken::Nothing,
+            _ if is_goodbye(said) => Spoken::Nothing,
+            _ => Spoken::Unknown,
+        }),
+    }
+}
+
+async fn listen<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<Spoken> {
+    loop {
+        if let Some(spoken) = recognise(buffer) {
+            return Ok(spoken);
         }
-    };
-    timeout(patience, reading).await.unwrap_or(Ok(Spoken::Unknown))
+        buffer.reserve(FIRST_READ_BYTES);
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(if buffer.is_empty() { Spoken::Nothing } else { Spoken::Unknown });
+        }
+    }
+}
+
+/// Whether this is how a server of TLS or HTTP ends a connection on which it was asked nothing: an alert, or a 408.
+fn is_goodbye(said: &[u8]) -> bool {
+    said.starts_with(&[21, 3]) || said.starts_with(b"HTTP/1.")
 }
 
 /// `None` as long as there are too few bytes to tell.
@@ -106,20 +133,53 @@ mod tests {
         });
         let mut buffer = BytesMut::new();
 
-        let spoken = sniff(&mut server, &mut buffer, Duration::from_secs(10)).await.unwrap();
+        let spoken = sniff(&mut server, &mut buffer, Duration::from_secs(10)).await.unwrap().unwrap();
 
         assert_eq!(spoken, Spoken::Http2);
         assert_eq!(&buffer[..], PREFACE);
         writing.await.unwrap();
     }
 
-    // PITFALLS 25
     #[tokio::test]
-    async fn a_client_that_never_speaks_first_is_tunnelled() {
+    async fn silence_says_nothing() {
         let (_client, mut server) = tokio::io::duplex(64);
 
-        let spoken = sniff(&mut server, &mut BytesMut::new(), Duration::from_millis(1)).await.unwrap();
+        assert!(sniff(&mut server, &mut BytesMut::new(), Duration::from_millis(1)).await.is_none());
+    }
 
-        assert_eq!(spoken, Spoken::Unknown);
+    // PITFALLS 25
+    #[tokio::test]
+    async fn whoever_speaks_first_says_what_it_is() {
+        for (by_client, by_server, expected) in [
+            (&b""[..], &b"220 mail.example ESMTP\r\n"[..], Spoken::Unknown),
+            (b"\x16\x03\x01\x02\x00", b"", Spoken::Tls),
+            (b"GET / HTTP/1.1\r\n", b"", Spoken::Http1),
+            (b"", b"\x15\x03\x03\x00\x02\x01\x00", Spoken::Nothing),
+            (b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n", Spoken::Nothing),
+        ] {
+            let (mut client, mut from_client) = tokio::io::duplex(64);
+            let (mut server, mut from_server) = tokio::io::duplex(64);
+            client.write_all(by_client).await.unwrap();
+            server.write_all(by_server).await.unwrap();
+            let (mut buffer, mut said) = (BytesMut::new(), BytesMut::new());
+
+            let spoken =
+                sniff_both(&mut from_client, &mut buffer, &mut from_server, &mut said).await.unwrap();
+
+            assert_eq!(spoken, expected);
+            assert_eq!((&buffer[..], &said[..]), (by_client, by_server));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_side_that_goes_away_ends_the_silence() {
+        let (_client, mut from_client) = tokio::io::duplex(64);
+        let (server, mut from_server) = tokio::io::duplex(64);
+        drop(server);
+        let (mut buffer, mut said) = (BytesMut::new(), BytesMut::new());
+
+        let spoken = sniff_both(&mut from_client, &mut buffer, &mut from_server, &mut said).await.unwrap();
+
+        assert_eq!(spoken, Spoken::Nothing);
     }
 }

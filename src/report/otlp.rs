@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Finding, FlowRecord, Severity},
+    model::{AppliedEdit, Finding, FlowRecord, Severity},
     report::words,
 };
 
@@ -105,6 +105,14 @@ fn record(flow: &FlowRecord) -> Record {
     add("plainsight.session", opening.session.map(|session| text(session.to_string())));
     add("plainsight.format", opening.format.as_deref().map(text));
     add("plainsight.not_inspected", words::not_inspected(flow).map(|reason| text(reason.as_str())));
+    add("plainsight.answered", opening.answered.map(|answer| text(answer.as_str())));
+    if let Some(rewriting) = &opening.rewriting {
+        let all = count(rewriting.edits.len()).saturating_add(rewriting.edits_left_out.into());
+        add("plainsight.edits.count", Some(Any::Int(all)));
+        add("plainsight.edits", list(rewriting.edits.iter().take(MOST_FINDINGS).map(edit)));
+        let left_out = all.saturating_sub(count(rewriting.edits.len().min(MOST_FINDINGS)));
+        add("plainsight.edits.left_out", (left_out > 0).then_some(Any::Int(left_out)));
+    }
     add("plainsight.news", list(opening.news.iter().map(|news| text(&**news))));
     if let Some(closing) = closing {
         add("http.response.status_code", closing.status.map(|status| Any::Int(status.into())));
@@ -153,6 +161,15 @@ fn finding(finding: &Finding) -> Any {
         ("length", Any::Int(finding.length.into())),
         ("fingerprint", text(finding.fingerprint.to_string())),
         ("preview", text(&*finding.preview)),
+    ])
+}
+
+fn edit(edit: &AppliedEdit) -> Any {
+    Any::Map(vec![
+        ("path", text(edit.path.to_string())),
+        ("method", text(&*edit.method)),
+        ("before", Any::Int(edit.before.into())),
+        ("after", Any::Int(edit.after.into())),
     ])
 }
 
@@ -298,14 +315,27 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::report::testing;
+    use crate::{
+        model::{Answer, FieldPath, Rewriting},
+        report::testing,
+    };
 
     fn read(logs: &OtlpLogs) -> ExportLogsServiceRequest {
         ExportLogsServiceRequest::decode(&*logs.to_protobuf()).unwrap()
     }
 
     fn sent() -> (OtlpLogs, Value) {
-        let logs = OtlpLogs::new("i1", [&testing::events()]);
+        let mut events = testing::events();
+        events.opening.answered = Some(Answer::Sink);
+        let edit = AppliedEdit {
+            path: FieldPath::from_raw("first-party-events:events/0/email"),
+            method: "pseudonym".into(),
+            before: 15,
+            after: 20,
+            with: "".into(),
+        };
+        events.opening.rewriting = Some(Rewriting { body_bytes: 9, edits: vec![edit], edits_left_out: 2 });
+        let logs = OtlpLogs::new("i1", [&events]);
         let json = serde_json::from_slice(&logs.to_json()).unwrap();
         (logs, json)
     }
@@ -335,6 +365,10 @@ mod tests {
         assert_eq!(attribute("server.address"), json!({ "stringValue": "api.anthropic.com" }));
         assert_eq!(attribute("server.port"), json!({ "intValue": "443" }));
         assert_eq!(attribute("http.response.status_code"), json!({ "intValue": "200" }));
+        assert_eq!(attribute("plainsight.answered"), json!({ "stringValue": "sink" }));
+        assert_eq!(attribute("plainsight.edits.count"), json!({ "intValue": "3" }));
+        assert_eq!(attribute("plainsight.edits.left_out"), json!({ "intValue": "2" }));
+        assert!(attribute("plainsight.edits").to_string().contains("pseudonym"));
         let findings = attribute("plainsight.findings");
         let first = &findings["arrayValue"]["values"][0]["kvlistValue"]["values"];
         assert!(first.to_string().contains("b***@e***.example"), "{first}");

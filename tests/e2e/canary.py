@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import string
 import urllib.parse
+from contextlib import closing
 from pathlib import Path
 
 import zstandard
@@ -42,7 +43,8 @@ def _token() -> str:
 def everything(store: Store) -> bytes:
     """Every file of the data folder, and what is compressed in the database."""
     found = [store.everything_stored()]
-    with sqlite3.connect(store.folder / "audit.db") as database:
+    # `with` alone ends a transaction, and keeps the file open.
+    with closing(sqlite3.connect(store.folder / "audit.db")) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         for table in tables:
             for row in database.execute(f"SELECT * FROM {table}"):

@@ -10,6 +10,7 @@ from typing import Iterator
 
 import certificates
 from certificates import Certificates
+from origin import Origin
 
 
 class Checks:
@@ -59,6 +60,11 @@ def origin_certificates() -> Certificates:
             folder = Path(os.environ["PLAINSIGHT_E2E_SCRATCH"]) / "certificates"
             _minted = certificates.mint(folder)
         return _minted
+
+
+def breaches(origin: Origin) -> list[str]:
+    """Breaches of HTTP at an origin. That a client ended while its connection was being secured is none."""
+    return [fault for fault in origin.faults() if "TLS handshake" not in fault or "UNEXPECTED_EOF" not in fault]
 
 
 @contextmanager

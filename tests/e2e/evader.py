@@ -4,15 +4,19 @@ and outside of a confinement; prints one JSON object, what each attempt came to.
     python3 evader.py V4 V6 PORT      addresses of a probe that listens on TCP and UDP
 """
 
+import base64
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import urllib.parse
 
 TIMEOUT_SECS = 3
 DNS_NAME = "evader.invalid"
+NAME = "named.example.com"
 QUERY = struct.pack(">6H", 0x1234, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(part)]) + part.encode() for part in DNS_NAME.split(".")) + b"\0\0\1\0\1"
 
 
@@ -68,6 +72,34 @@ def bare_child(address: str, port: int) -> str:
     return done.stdout.strip()
 
 
+def tls(address: str, port: int, name: str | None) -> str:
+    """TLS to an address literal: with a name in its first words, or without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((address, port), TIMEOUT_SECS) as stream, context.wrap_socket(stream, server_hostname=name):
+        return "handshake"
+
+
+def http(address: str, port: int) -> str:
+    """Cleartext HTTP to an address that nobody named."""
+    with socket.create_connection((address, port), TIMEOUT_SECS) as stream:
+        stream.sendall(f"GET /evader-http HTTP/1.1\r\nHost: {address}:{port}\r\n\r\n".encode())
+        return stream.recv(16).decode()
+
+
+def by_proxy(address: str, port: int) -> str:
+    """Asks the proxy itself for an address, with the credential that stands in the environment."""
+    proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
+    credential = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+    with socket.create_connection((proxy.hostname, proxy.port), TIMEOUT_SECS) as stream:
+        stream.sendall(f"CONNECT {address}:{port} HTTP/1.1\r\nHost: {address}:{port}\r\nProxy-Authorization: Basic {credential}\r\n\r\n".encode())
+        status = stream.recv(4096).split(b"\r\n")[0].decode()
+        if " 200 " not in status:
+            return status
+        stream.sendall(b"evader proxy\n")
+        return stream.recv(16).decode()
+
+
 def raw(address: str) -> str:
     """A packet put together by hand, past every socket of TCP."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as packets:
@@ -75,10 +107,10 @@ def raw(address: str) -> str:
         return "sent"
 
 
-def abstract() -> str:
+def abstract(port: int) -> str:
     """A unix socket with no path, which only a network namespace keeps in."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-        stream.connect(b"\0plainsight-evader")
+        stream.connect(b"\0plainsight-evader-%d" % port)
         stream.sendall(b"evader abstract\n")
         return "sent"
 
@@ -93,8 +125,12 @@ def main() -> None:
         "dns": lambda: own_dns(v4),
         "dns-tcp": lambda: own_dns_over_tcp(v4),
         "bare": lambda: bare_child(v4, port),
+        "tls-named": lambda: tls(v4, port, NAME),
+        "tls-unnamed": lambda: tls(v4, port, None),
+        "http": lambda: http(v4, port),
+        "proxy": lambda: by_proxy(v4, port),
         "raw": lambda: raw(v4),
-        "abstract": abstract,
+        "abstract": lambda: abstract(port),
     }
     said = {}
     for name, attempt in attempts.items():

@@ -12,10 +12,10 @@ const { OTLPLogExporter } = require(`@opentelemetry/exporter-logs-otlp-${kind}`)
 
 diag.setLogger({ error: console.error, warn: console.error, info() {}, debug() {}, verbose() {} });
 const url = job.protocol === 'grpc' ? job.endpoint : `${job.endpoint}/v1/logs`;
-const exporter = new OTLPLogExporter({ url, timeoutMillis: 60_000 });
+const exporter = new OTLPLogExporter({ url, timeoutMillis: job.patience * 1000 });
 // The queue holds everything: what is lost would be lost behind it.
 const processor = new BatchLogRecordProcessor({
-  exporter, scheduledDelayMillis: 100, maxExportBatchSize: 20, maxQueueSize: 8192, exportTimeoutMillis: 60_000,
+  exporter, scheduledDelayMillis: 100, maxExportBatchSize: 20, maxQueueSize: 8192, exportTimeoutMillis: job.patience * 1000,
 });
 const provider = new LoggerProvider({ processors: [processor] });
 const logger = provider.getLogger('load');

@@ -12,11 +12,11 @@ job = json.load(sys.stdin)
 if job["protocol"] == "grpc":
     from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 
-    exporter = OTLPLogExporter(endpoint=job["endpoint"], timeout=60)
+    exporter = OTLPLogExporter(endpoint=job["endpoint"], timeout=job["patience"])
 else:
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
-    exporter = OTLPLogExporter(endpoint=f"{job['endpoint']}/v1/logs", timeout=60)
+    exporter = OTLPLogExporter(endpoint=f"{job['endpoint']}/v1/logs", timeout=job["patience"])
 
 provider = LoggerProvider()
 # The queue holds everything: what is lost would be lost behind it.
@@ -25,5 +25,5 @@ logger = provider.get_logger("load")
 for number in range(job["count"]):
     logger.emit(LogRecord(timestamp=1 + number, body=f"{job['mark']}-{number}-" + "x" * 2000))
     time.sleep(job["seconds"] / job["count"])
-provider.force_flush(60_000)
+provider.force_flush(int(job["patience"] * 1000))
 provider.shutdown()

@@ -124,6 +124,8 @@ class Origin:
         self._faults: list[str] = []
         self._lock = threading.Lock()
         self._connections = 0
+        # Paths of HTTP/1 of which only so many bytes of the body are read before the connection is cut.
+        self.cuts: dict[str, int] = {}
         self._open: set[socket.socket] = set()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificates.leaf, certificates.key)
@@ -238,7 +240,15 @@ class Origin:
             self._record(request)
             if (request.header("expect") or "").lower() == "100-continue":
                 stream.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            _read_body(reader, request)
+            if (count := self.cuts.get(request.path)) is not None:
+                request.body = reader.exactly(count)
+                return
+            try:
+                _read_body(reader, request)
+            except (Fault, OSError):
+                # What arrived of it arrived.
+                request.body = reader.rest()
+                raise
             request.complete = True
             answer = self._answer_for(request)
             keep = (request.header("connection") or "").lower() != "close" and request.protocol == "HTTP/1.1"
@@ -301,6 +311,10 @@ class _Reader:
             if not self._more():
                 raise Fault(f"the connection ended {count - len(self._buffer)} bytes short")
         return self._take(count)
+
+    def rest(self) -> bytes:
+        """What was read and not asked for."""
+        return self._take(len(self._buffer))
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])

@@ -16,7 +16,7 @@ from origin import Origin
 from sandbox import Result, Sandbox
 
 # `proxy` starts within a moment; a loaded machine with a debug build gets more.
-START_TIMEOUT_SECS = 20
+START_TIMEOUT_SECS = 60
 STOP_TIMEOUT_SECS = 20
 
 

@@ -1,7 +1,10 @@
 """The OTLP receiver while its collector is down: clients see what a collector would do, and what they kept arrives later."""
 
+import collections
 import contextlib
+import http.client
 import json
+import os
 import re
 import secrets
 import socket
@@ -18,10 +21,18 @@ from product import Proxy
 from sandbox import Auth, Sandbox
 
 HERE = Path(__file__).resolve().parent
-DOWN_SECS = 6
+# `PLAINSIGHT_E2E_OUTAGE_SECS=60` is what issue 7 asks for; the usual run is shorter.
+DOWN_SECS = float(os.environ.get("PLAINSIGHT_E2E_OUTAGE_SECS") or 6)
+# Others that export meanwhile, each without a pause but a breath.
+FLOODERS = 8
+FLOOD_PAUSE_SECS = 0.05
+FLOOD_BODY_BYTES = 64 * 1024
 # How much the proxy may grow while nothing gets out.
 MOST_GROWTH_KIB = 200 * 1024
-RECORDS = 400
+# How long the SDKs keep on trying with one batch (six times, as `Retry-After` says): what is lost later is lost by them.
+LONGEST_PATIENCE_SECS = 10
+RECORDS_PER_SEC = 50
+RECORDS = int(RECORDS_PER_SEC * (DOWN_SECS + 2))
 # Whether an SDK keeps what was refused as unavailable. Node's gRPC exporter drops it, whatever collector said so.
 RETRIES = {("python", "http/protobuf"): True, ("python", "grpc"): True, ("node", "http/json"): True, ("node", "grpc"): False}
 
@@ -84,7 +95,7 @@ def outage(language: str, protocol: str) -> None:
         # The first rule that matches counts, and Proxy adds its own behind these.
         with Proxy(sandbox, origin, "--connect-to", f"::127.0.0.1:{gate.port}", *flags, before=True) as proxy:
             endpoint = proxy.receivers["gRPC" if protocol == "grpc" else "HTTP"]
-            job = {"protocol": protocol, "endpoint": endpoint, "mark": mark, "count": RECORDS, "seconds": DOWN_SECS + 2, "modules": str(clients.sdks())}
+            job = {"protocol": protocol, "endpoint": endpoint, "mark": mark, "count": RECORDS, "seconds": DOWN_SECS + 2, "patience": DOWN_SECS + 60, "modules": str(clients.sdks())}
             program = [str(clients.python()), str(HERE / "load_sender.py")] if language == "python" else [clients.tool("node"), str(HERE / "load_sender.mjs")]
             before = _resident_kib(proxy)
             sender = subprocess.Popen(program, env=sandbox.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -92,12 +103,19 @@ def outage(language: str, protocol: str) -> None:
             sender.stdin.close()
             _wait_for(lambda: origin.requests(), 30)
             gate.shut()
-            growth = 0
+            samples = []
             end = time.monotonic() + DOWN_SECS
+            answered: collections.Counter[tuple[int, bool]] = collections.Counter()
+            flooders = [threading.Thread(target=_flood, args=(endpoint, end, answered)) for _ in range(FLOODERS)]
+            for flooder in flooders:
+                flooder.start()
             while time.monotonic() < end:
-                growth = max(growth, _resident_kib(proxy) - before)
+                samples.append(_resident_kib(proxy) - before)
                 time.sleep(0.2)
+            for flooder in flooders:
+                flooder.join()
             gate.open()
+            growth = max(samples)
             said = sender.stdout.read()
             check.equal(sender.wait(), 0, f"exit code of the sender: {said[-3000:]}")
             flows = proxy.store.log()
@@ -106,11 +124,40 @@ def outage(language: str, protocol: str) -> None:
         check.that(failed, "the outage met no export")
         check.equal({flow["status"] for flow in failed} - {503}, set(), "statuses of what failed")
         check.that(growth < MOST_GROWTH_KIB, f"the proxy grew by {growth} KiB")
-        if RETRIES[language, protocol]:
+        # The other side of the same breath: nothing that was not delivered was said to be.
+        check.equal(set(answered), {(503, True)}, f"answers during the outage, and whether they say when to try again: {answered}")
+        if "PLAINSIGHT_E2E_OUTAGE_SECS" in os.environ:
+            half = len(samples) // 2
+            print(
+                f"receiver.outage-{language}-{protocol}: {DOWN_SECS:.0f} s down, {RECORDS} records, {sum(answered.values())} exports of "
+                f"{FLOOD_BODY_BYTES // 1024} KiB refused, {len(failed)} failed attempts in the log; the proxy grew by at most {max(samples[:half])} KiB in "
+                f"the first half and {max(samples[half:])} KiB in the second", flush=True,
+            )
+        forwarded = [flow for flow in flows if flow["outcome"] == "forwarded" and flow["status"] == 200]
+        taken = [request for request in origin.requests() if request.complete]
+        # One may have arrived whose answer was cut off with the connection: it is sent again.
+        check.that(0 < len(forwarded) <= len(taken), f"{len(forwarded)} exports were acknowledged, the collector got {len(taken)}")
+        if RETRIES[language, protocol] and DOWN_SECS > LONGEST_PATIENCE_SECS:
+            # The SDK itself gives up after a number of tries, and says so; what it still had arrives.
+            check.that(RECORDS - 1 in arrived, f"the last record never arrived: {said[-1500:]}")
+        elif RETRIES[language, protocol]:
             seen = [(flow["outcome"], flow["status"], flow["request_bytes"], flow["error"]) for flow in flows]
             check.equal(set(range(RECORDS)) - set(arrived), set(), f"records that never arrived; exit output {said[-1500:]!r}, flows {seen[:12]}")
         else:
             check.that("UNAVAILABLE" in said, f"the sender was not told UNAVAILABLE: {said[-3000:]}")
+
+
+def _flood(endpoint: str, end: float, answered: collections.Counter) -> None:
+    """Exports that nobody keeps, one after the other."""
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "y" * FLOOD_BODY_BYTES}}]}]}]})
+    while time.monotonic() < end - 1:
+        connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=30)
+        connection.request("POST", "/v1/logs", body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        answered[answer.status, answer.getheader("retry-after") is not None] += 1
+        connection.close()
+        time.sleep(FLOOD_PAUSE_SECS)
 
 
 def _numbers(request: object, mark: str) -> list[int]:

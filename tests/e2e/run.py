@@ -30,8 +30,10 @@ def main() -> int:
     import canary
     import compliance
     import confine
+    import doctor
     import durability
     import export
+    import faults
     import identity
     import leaf
     import otlp
@@ -45,8 +47,8 @@ def main() -> int:
     import sdk
 
     files = [
-        real_client, product_tests, compliance, leaf, identity, durability, canary, sdk, otlp, receiver, export, replay, policy,
-        confine, private, page,
+        real_client, product_tests, compliance, leaf, identity, durability, faults, canary, sdk, otlp, receiver, export, replay, policy,
+        confine, doctor, private, page,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

@@ -5,12 +5,14 @@
 mod bombs;
 mod captures;
 mod check;
+mod core_faults;
 // Made for tests/quality, which measures more of it than is looked at here.
 #[allow(dead_code)]
 #[path = "../quality/src/corpus/mod.rs"]
 mod corpus;
 mod export;
 mod layering;
+mod matrix;
 mod proxy_answers;
 mod proxy_basics;
 mod proxy_bytes;

@@ -1,11 +1,17 @@
 //! What is refused, and how it is said.
 
+use std::time::Duration;
+
 use plainsight::{
-    model::{ByteSize, LocalAnswer, NotInspected, Outcome},
+    model::{ByteSize, FlowKind, LocalAnswer, NotInspected, Outcome},
     proxy::Forward,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
-use crate::support::{Client, Origin, Setup, TestCa, h2_client};
+use crate::support::{Client, Origin, Setup, TestCa, h2_client, tls_config};
 
 async fn setup(alpn: &[&str]) -> (Origin, Setup) {
     let ca = TestCa::new();
@@ -326,4 +332,87 @@ async fn a_client_that_is_slow_to_speak_is_waited_for_where_nothing_may_pass_unr
     // In cleartext, to an origin that speaks TLS: what matters is that it was read.
     let record = proxy.audit.closed(1).await.remove(0);
     assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None), "{answer:?}");
+}
+
+// The same where a protocol that is unknown may pass: the client is not taken for one that waits for the server.
+#[tokio::test]
+async fn a_client_that_is_slow_to_speak_is_read_where_unknown_protocols_may_pass() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, &["slow.test"], &["http/1.1"]).await;
+    let mut setup = Setup::new(&ca, origin.address);
+    setup.config.limits.sniff_time = Duration::from_millis(20);
+    let proxy = setup.start().await;
+    // A word that is not said to its end is waited for as well.
+    for first in ["", "G"] {
+        let mut tunnel = Client::tunnel(&proxy, "slow.test:443").await;
+        tunnel.send(first).await;
+
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let request = "GET /telemetry HTTP/1.1\r\nHost: slow.test:443\r\n\r\n";
+        tunnel.send(&request[first.len()..]).await;
+        let answer = tunnel.answer("GET").await;
+
+        // In cleartext, to an origin that speaks TLS: what matters is that it was read.
+        let record = proxy.audit.closed(1).await.remove(0);
+        assert_eq!((&*record.opening.path, record.opening.not_inspected), ("/telemetry", None), "{answer:?}");
+    }
+    let tls = tls_config(proxy.ca.roots(), &["http/1.1"]);
+    let tunnel = Client::tunnel(&proxy, "slow.test:443").await.stream.into_inner();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let name = "slow.test".try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(tls).connect(name, tunnel).await.unwrap();
+    let mut client = Client { stream: tokio::io::BufReader::new(stream) };
+
+    let answer = client.ask("GET /telemetry HTTP/1.1\r\nHost: slow.test\r\n\r\n").await;
+
+    assert_eq!(answer.status, 200);
+    assert!(proxy.audit.closed(3).await.iter().all(|record| record.opening.kind == FlowKind::Request));
+}
+
+// PITFALLS 25
+#[tokio::test]
+async fn a_server_that_speaks_first_is_passed_through_and_recorded() {
+    let ca = TestCa::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut setup = Setup::new(&ca, listener.local_addr().unwrap());
+    setup.config.limits.sniff_time = Duration::from_millis(20);
+    let proxy = setup.start().await;
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 hello\r\n").await.unwrap();
+        let mut said = [0; 6];
+        stream.read_exact(&mut said).await.unwrap();
+        said
+    });
+    let mut tunnel = Client::tunnel(&proxy, "mail.test:443").await;
+
+    assert_eq!(tunnel.read_line().await, "220 hello\r\n");
+    tunnel.send("HELO a").await;
+
+    assert_eq!(&serving.await.unwrap(), b"HELO a");
+    drop(tunnel);
+    let record = proxy.audit.closed(1).await.remove(0);
+    assert_eq!(record.opening.not_inspected, Some(NotInspected::UnknownProtocol));
+    assert_eq!(record.closing().outcome, Outcome::Tunneled);
+    assert_eq!((record.closing().request_bytes, record.closing().response_bytes), (6, 11));
+}
+
+// A server gives up a connection on which nothing is said; so does the proxy, and passes nothing on unread.
+#[tokio::test]
+async fn a_client_that_never_speaks_is_let_go_when_the_server_does() {
+    let ca = TestCa::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut setup = Setup::new(&ca, listener.local_addr().unwrap());
+    setup.config.limits.sniff_time = Duration::from_millis(20);
+    let proxy = setup.start().await;
+    for goodbye in [&b""[..], b"\x15\x03\x03\x00\x02\x01\x00", b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+        let mut tunnel = Client::tunnel(&proxy, "silent.test:443").await;
+        let (mut stream, _) = listener.accept().await.unwrap();
+
+        stream.write_all(goodbye).await.unwrap();
+        drop(stream);
+
+        assert!(tunnel.is_closed().await, "{goodbye:?}");
+    }
+    assert!(proxy.audit.records().is_empty());
 }

@@ -305,3 +305,59 @@ async fn upstream_connections_that_were_idle_for_too_long_are_not_used() {
 
     assert_eq!(origin.connections(), 3);
 }
+
+#[tokio::test]
+async fn a_batch_whose_client_ended_early_is_recorded_with_its_answer() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+    let batch = "POST /telemetry/wait HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 2\r\n\r\nhi";
+
+    client.send(batch).await;
+    while !origin.seen().iter().any(|seen| seen.body == b"hi") {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    origin.go_on.notify_one();
+
+    let closing = proxy.audit.closed(1).await.remove(0).closing().clone();
+    assert_eq!((closing.outcome, closing.status), (Outcome::Forwarded, Some(200)), "{closing:?}");
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_stalls_for_nobody_is_recorded_as_left() {
+    let (origin, setup) = setup(&["http/1.1"]).await;
+    let proxy = setup.start().await;
+    let mut client = Client::tls(&proxy, "api.example.test:443", &[]).await;
+
+    client
+        .send("POST /telemetry/events HTTP/1.1\r\nHost: api.example.test\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    origin.go_on.notify_one();
+    client.read_head().await;
+    drop(client);
+
+    let closing = proxy.audit.closed(1).await.remove(0).closing().clone();
+    assert_eq!((closing.outcome, closing.status), (Outcome::ClientGone, Some(200)), "{closing:?}");
+}
+
+/// Over HTTP/2 the end of an answer may come after the last of its bytes; a client that counts them is gone by then.
+#[tokio::test]
+async fn an_answer_with_all_its_bytes_is_whole_before_its_stream_ends() {
+    let (_origin, setup) = setup(&["h2"]).await;
+    let proxy = setup.start().await;
+    let client = Client::tls(&proxy, "api.example.test:443", &["h2"]).await;
+    let mut sender = h2_client(client.stream.into_inner()).await;
+    let body = Full::new(Bytes::from_static(b"hi")).map_err(|never| match never {}).boxed();
+
+    let mut answer = sender
+        .send_request(Request::post("https://api.example.test/unended").body(body).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "hi");
+    drop((answer, sender));
+
+    let closing = proxy.audit.closed(1).await.remove(0).closing().clone();
+    assert_eq!((closing.outcome, closing.response_bytes), (Outcome::Forwarded, 2), "{closing:?}");
+}

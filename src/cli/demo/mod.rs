@@ -95,6 +95,7 @@ async fn demo(
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             holds_notices: false,
             credential: None,
+            named_only: None,
             receivers: Vec::new(),
             intercepted,
             ca: Arc::new(ca),

@@ -96,7 +96,8 @@ pub(super) fn warnings(environment: &Environment, machine: &Machine) -> Vec<Warn
     warnings
 }
 
-fn is_here(authority: &Authority) -> bool {
+/// Whether a proxy is this machine's.
+pub(super) fn is_here(authority: &Authority) -> bool {
     let text = authority.to_string();
     let host = text.rsplit_once(':').map_or(&*text, |(host, _)| host);
     host == "localhost" || host == "[::1]" || host.starts_with("127.")

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use crate::{
-    model::{BinaryNumber, DocumentBuilder, FieldKind, Name, NodeId, NotInspected},
+    model::{BinaryNumber, DocumentBuilder, FieldKind, Label, Name, NodeId, NotInspected},
     payload::{
         compressed::is_whole_text,
         otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message, Role},
-        protobuf::{Broken, Form, WireField, read_varint},
+        protobuf::{Broken, Form, VARINT_BYTES, WireField, read_varint},
     },
 };
 
@@ -27,6 +27,16 @@ pub(super) struct WireWalker {
     /// How many nodes may still be added.
     nodes_left: usize,
 }
+
+/// Tags in a pair.
+const KEY: u8 = 1 << 3 | 2;
+const VALUE: u8 = 2 << 3 | 2;
+
+/// Tags in a value: its kinds.
+const STRING: u8 = 1 << 3 | 2;
+const BOOL: u8 = 2 << 3;
+const INT: u8 = 3 << 3;
+const DOUBLE: u8 = 4 << 3 | 1;
 
 /// A message whose end is still to come.
 #[derive(Clone, Copy, Debug)]
@@ -226,7 +236,7 @@ impl Walk<'_> {
         let kind = if is_map { FieldKind::Object } else { FieldKind::Array };
         let list = self.list(parent, field.number, known.name, kind, start)?;
         if is_map {
-            return self.pairs(list, field);
+            return self.pairs(list, start, field);
         }
         self.builder.close(self.walker.lists[list].node, field.end);
         if let (Kind::Number(number), Form::Length) = (known.kind, field.form) {
@@ -238,10 +248,18 @@ impl Walk<'_> {
     }
 
     /// Adds a pair to a list, and those that stand right behind it, as long as they are written as everyone does.
-    fn pairs(&mut self, list: usize, field: WireField) -> Result<(), OverBudget> {
+    fn pairs(&mut self, list: usize, start: usize, field: WireField) -> Result<(), OverBudget> {
         let end = self.walker.open.last().map_or(0, |open| open.end);
         let List { node, mut members, .. } = self.walker.lists[list];
         let tag = u8::try_from(field.number << 3 | 2).ok().filter(|tag| *tag < 0x80);
+        if let Some(tag) = tag {
+            let short = self.short_pairs(node, tag, start..end)?;
+            if short > 0 {
+                self.walker.lists[list].members = members + short;
+                self.builder.close(node, self.at);
+                return Ok(());
+            }
+        }
         let mut pair = field.value;
         let is_plain = loop {
             members += 1;
@@ -263,16 +281,47 @@ impl Walk<'_> {
         if is_plain { Ok(()) } else { self.key_value(node, members - 1, pair) }
     }
 
+    /// Adds pairs of a key and a text or a whole number, with their own tags, as long as each has less than 128 bytes:
+    /// nearly all are like that, and need no more than two looks. Says how many there were.
+    fn short_pairs(&mut self, parent: NodeId, tag: u8, range: Range<usize>) -> Result<u32, OverBudget> {
+        let Some(bytes) = self.bytes.get(..range.end) else { return Ok(0) };
+        if self.walker.open.len() + 1 >= self.walker.depth {
+            return Ok(0);
+        }
+        let (mut at, mut count) = (range.start, 0);
+        while let Some(&[own, length @ ..0x80, KEY, key @ 1..0x80]) = some(bytes, at)
+            && own == tag
+        {
+            let middle = at + 4 + usize::from(key);
+            let end = at + 2 + usize::from(length);
+            let Some(&[VALUE, outer, form, inner]) = some(bytes, middle) else { break };
+            if middle + 2 + usize::from(outer) != end || end > bytes.len() {
+                break;
+            }
+            let (kind, value) = if form == STRING && usize::from(outer) == usize::from(inner) + 2 {
+                zero_some::<4>(self.view, middle);
+                (FieldKind::String, middle + 4)
+            } else if matches!(form, BOOL | INT) && is_varint(&bytes[middle + 3..end]) {
+                zero(self.view, middle..end);
+                let number = if form == INT { BinaryNumber::VarintSigned } else { BinaryNumber::Bool };
+                (FieldKind::Binary(number), middle + 3)
+            } else {
+                break;
+            };
+            zero_some::<4>(self.view, at);
+            self.push_key(parent, at + 4..middle, kind, value..end)?;
+            count += 1;
+            at = end;
+        }
+        if count > 0 {
+            self.at = at;
+        }
+        Ok(count)
+    }
+
     /// Adds a pair that is a key and a simple value and nothing else, in this order; says whether it was one.
     #[inline]
     fn plain_pair(&mut self, parent: NodeId, pair: &Range<usize>) -> Result<bool, OverBudget> {
-        const KEY: u8 = 1 << 3 | 2;
-        const VALUE: u8 = 2 << 3 | 2;
-        // Of a value: its kinds.
-        const STRING: u8 = 1 << 3 | 2;
-        const BOOL: u8 = 2 << 3;
-        const INT: u8 = 3 << 3;
-        const DOUBLE: u8 = 4 << 3 | 1;
         let Some(&[KEY, key_length @ 1..0x80, ..]) = self.bytes.get(pair.clone()) else {
             return Ok(false);
         };
@@ -303,8 +352,7 @@ impl Walk<'_> {
         };
         zero(self.view, pair.start..start);
         zero(self.view, end..if kind == FieldKind::String { value } else { pair.end });
-        let name = Name::Key { start: start as u32, end: end as u32 };
-        self.push(parent, name, kind, value..pair.end)?;
+        self.push_key(parent, start..end, kind, value..pair.end)?;
         Ok(true)
     }
 
@@ -477,6 +525,21 @@ impl Walk<'_> {
         Ok(self.builder.push(parent, name, kind, span))
     }
 
+    /// As [`Walk::push`], under a name that stands in the text.
+    #[inline(always)]
+    fn push_key(
+        &mut self,
+        parent: NodeId,
+        key: Range<usize>,
+        kind: FieldKind,
+        span: Range<usize>,
+    ) -> Result<(), OverBudget> {
+        self.walker.nodes_left = self.walker.nodes_left.checked_sub(1).ok_or(OverBudget)?;
+        let label = Label::key(key.start as u32, key.end as u32, false);
+        self.builder.push_labelled(parent, label, kind, span);
+        Ok(())
+    }
+
     /// Notes a gap; one is enough for a node.
     fn gap(&mut self, at: NodeId, why: NotInspected) {
         let gap = (self.gaps_at.unwrap_or(at), why);
@@ -491,6 +554,29 @@ impl Walk<'_> {
 fn read_rest(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
     let (length, start) = read_varint(bytes, at, end).ok()?;
     (length == (end - start) as u64).then_some(start)
+}
+
+/// The bytes that stand at a place.
+#[inline(always)]
+fn some<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// Whether `bytes` are a varint, and nothing behind it.
+#[inline]
+fn is_varint(bytes: &[u8]) -> bool {
+    let Some((last, before)) = bytes.split_last() else {
+        return false;
+    };
+    *last < 0x80 && before.len() < VARINT_BYTES && before.iter().all(|byte| *byte >= 0x80)
+}
+
+/// Blanks so many bytes.
+#[inline(always)]
+fn zero_some<const N: usize>(view: &mut [u8], at: usize) {
+    if let Some(frame) = view.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<N>) {
+        *frame = [0; N];
+    }
 }
 
 /// Blanks a range. Those that frame values are of two to eleven bytes, and not worth a call.

@@ -120,7 +120,14 @@ impl Splicer<'_> {
         let field = document.field(edit.node);
         let (text, span) = (field.text(), field.span());
         match &edit.with {
-            Replacement::Remove => self.removed.entry(text).or_default().push(edit.node),
+            Replacement::Remove => {
+                self.removed.entry(text).or_default().push(edit.node);
+                // Where the member cannot go, its name must not stay.
+                if self.is_in_name(edit) {
+                    self.rename(edit)?;
+                }
+            }
+            Replacement::Null if self.is_in_name(edit) => self.rename(edit)?,
             Replacement::Null => self.push_null(edit.node),
             // Nothing goes, so nothing need come.
             Replacement::Text(_) if edit.range.is_empty() => {}
@@ -168,6 +175,21 @@ impl Splicer<'_> {
         Ok(())
     }
 
+    /// Whether an edit is about a field's name rather than its value: in its bytes, or in their plain copy.
+    fn is_in_name(&self, edit: &Edit) -> bool {
+        let field = self.document.field(edit.node);
+        if edit.text == field.text() {
+            return place::is_key(field, &edit.range);
+        }
+        let above = self.document.parent_span(edit.text, edit.range.clone());
+        above.is_some_and(|(text, range)| text == field.text() && place::is_key(field, &range))
+    }
+
+    /// Puts a word in the place of a name, or of a part of one: there is no null for it, and it cannot go alone.
+    fn rename(&mut self, edit: &Edit) -> Result<(), SpliceError> {
+        self.add(&Edit { with: Replacement::Text(WORD.into()), ..edit.clone() })
+    }
+
     /// Puts a null, or what stands for one, in the place of a value.
     fn push_null(&mut self, node: NodeId) {
         let field = self.document.field(node);
@@ -189,7 +211,12 @@ impl Splicer<'_> {
     fn push_empty(&mut self, node: NodeId) {
         let field = self.document.field(node);
         let (text, span) = (field.text(), field.span());
-        let is_json = Place::of_value(self.document, field) == Place::Json;
+        let place = Place::of_value(self.document, field);
+        // A number between quotes has to stay one.
+        if let Some(with) = place.fixed(self.document, field, "") {
+            return self.push(text, Patch { with, ..Patch::empty(span) });
+        }
+        let is_json = place == Place::Json;
         let with: &[u8] = match field.kind() {
             FieldKind::Null => return,
             FieldKind::Binary(_) => return self.push(text, Patch::zeros(field)),
@@ -201,7 +228,9 @@ impl Splicer<'_> {
                 _ => b"{}",
             },
             // An empty segment would be another path.
-            _ if Place::of_value(self.document, field) == Place::Path => b"REDACTED",
+            _ if Place::of_value(self.document, field) == Place::Path => WORD.as_bytes(),
+            // No body at all is another message.
+            _ if text == TextId::BODY && span == (0..self.document.text(text).len()) => WORD.as_bytes(),
             _ => b"",
         };
         self.push(text, Patch { with: with.to_vec(), ..Patch::empty(span) });
@@ -253,6 +282,9 @@ impl Splicer<'_> {
         Ok(edited.into())
     }
 }
+
+/// Stands for what has to go where nothing can be left in its place.
+const WORD: &str = "REDACTED";
 
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<serde_json::Number>(text).is_ok()

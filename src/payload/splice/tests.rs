@@ -218,6 +218,39 @@ fn keys_are_edited_like_values() {
     assert_eq!(out, br#"{"anon":1,"a\tanon":{"c":2}}"#[..]);
 }
 
+// A name has no null, and what was found in it must not stay because its value went.
+#[test]
+fn a_name_that_is_to_be_null_becomes_a_word_and_its_value_stays() {
+    let body = r#"{"bob@x.io":{"n":1},"\u0062ob@y.io":"v","l":[{"a bob":2}]}"#;
+    let document = read(PayloadFormat::Json, body.as_bytes());
+    let with = |with: Replacement| {
+        let edits: Vec<Edit> =
+            found(&document, "bob", "").into_iter().map(|edit| Edit { with: with.clone(), ..edit }).collect();
+        assert_eq!(edits.len(), 3);
+        String::from_utf8(splice(&document, &edits).unwrap().to_vec()).unwrap()
+    };
+
+    assert_eq!(
+        with(Replacement::Null),
+        r#"{"REDACTED@x.io":{"n":1},"REDACTED@y.io":"v","l":[{"a REDACTED":2}]}"#
+    );
+    assert_eq!(with(Replacement::Remove), r#"{"l":[{}]}"#);
+    let form = read(PayloadFormat::Form, b"a=1&b%6fb=2");
+    let edits: Vec<Edit> =
+        found(&form, "bob", "").into_iter().map(|edit| Edit { with: Replacement::Null, ..edit }).collect();
+    assert_eq!(splice(&form, &edits).unwrap(), "a=1&REDACTED=2");
+}
+
+#[test]
+fn a_text_that_is_to_be_nothing_becomes_a_word() {
+    let document = read(PayloadFormat::Text, b"said bob");
+    for with in [Replacement::Null, Replacement::Remove] {
+        let edits = vec![Edit { with, ..found(&document, "bob", "").remove(0) }];
+
+        assert_eq!(splice(&document, &edits).unwrap(), "REDACTED");
+    }
+}
+
 #[test]
 fn forms_and_queries_are_escaped_as_they_are() {
     let document = payload::query("a=b%20c&m=bob%40x.io&e=&z=1+2", &Budget::default());

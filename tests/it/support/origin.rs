@@ -276,6 +276,7 @@ async fn answer_h2(
         Err(_) => (None, Bytes::from_static(b"(broken off)")),
     };
     seen.lock().unwrap().push(Seen { head, body: body.to_vec(), trailers });
+    let (whole, length) = (body.clone(), body.len());
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let frames: Vec<Result<Frame<Bytes>, std::io::Error>> = match path.trim_start_matches("/telemetry") {
@@ -289,8 +290,32 @@ async fn answer_h2(
         response.headers_mut().insert("grpc-status", HeaderValue::from_static("12"));
         *response.body_mut() = BodyExt::boxed(http_body_util::Empty::new().map_err(|never| match never {}));
     }
+    if path.ends_with("/unended") {
+        response.headers_mut().insert("content-length", HeaderValue::from(length));
+        let frames = Frames { frames: vec![Ok(Frame::data(whole))].into_iter(), yields: 0 };
+        *response.body_mut() = BodyExt::boxed(Unended(frames));
+    }
     *response.status_mut() = StatusCode::OK;
     Ok(response)
+}
+
+/// Frames without an end.
+struct Unended(Frames);
+
+impl hyper::body::Body for Unended {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match Pin::new(&mut self.0).poll_frame(cx) {
+            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame)),
+            Poll::Ready(None) | Poll::Pending if self.0.frames.len() == 0 => Poll::Pending,
+            other => other,
+        }
+    }
 }
 
 /// Frames from a list, with a pause before each in which the one before can leave: a reset overtakes what is queued.
