@@ -74,8 +74,8 @@ impl SingleByte {
         while let Some(offset) = memchr::memchr(self.byte, &text[at..]) {
             at += offset;
             let near = text.len().min(at + NEAR);
-            for at in at..near {
-                if text[at] == self.byte {
+            for (at, byte) in (at..near).zip(&text[at..near]) {
+                if *byte == self.byte {
                     found(at);
                 }
             }
