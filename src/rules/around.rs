@@ -247,15 +247,24 @@ impl Graph {
     fn side(&self, anchor: &[u8], direction: Direction) -> Side {
         let mut side = Side { bytes: Box::new([0; 256]), edges: 0, length: 0 };
         let Some((first, others)) = anchor.split_first() else { return side };
-        let spells = |node: u32, byte: u8| matches!(&self.nodes[node as usize].takes, Takes::Byte(bytes, true) if contains(bytes, byte));
+        // An occurrence counts if its first byte is spelled out: what follows may be taken by a wide class, as the space
+        // in `curl -s -u` is by `curl\b.*`, but a run of letters at a value's end is no anchor.
+        let spelled = match direction {
+            Direction::Backward => anchor.len() - 1,
+            Direction::Forward => 0,
+        };
+        let takes = |node: u32, byte: u8, index: usize| match &self.nodes[node as usize].takes {
+            Takes::Byte(bytes, is_spelled) => contains(bytes, byte) && (*is_spelled || index != spelled),
+            _ => false,
+        };
         let gone = |byte: u8| if contains(&WORD, byte) { Gone::Word } else { Gone::Any };
         let mut here: Vec<(u32, Gone)> = (0..self.nodes.len() as u32)
-            .filter(|node| spells(*node, *first))
+            .filter(|node| takes(*node, *first, 0))
             .map(|node| (node, gone(*first)))
             .collect();
-        for byte in others {
+        for (index, byte) in others.iter().enumerate() {
             let mut reached = self.reached(&here, direction);
-            reached.retain(|(node, _)| spells(*node, *byte));
+            reached.retain(|(node, _)| takes(*node, *byte, index + 1));
             here = reached.into_iter().map(|(node, _)| (node, gone(*byte))).collect();
         }
         if here.is_empty() {
@@ -415,6 +424,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_class_may_take_the_rest_of_an_anchor() {
+        let regex = r"\bcurl\b[^|]{0,200}? -u (?P<hit>[a-z]+)";
+
+        assert!(holds(regex, "curl ", "curl -u a") && holds(regex, "curl ", "curl -s -u a"));
+        assert!(!holds(regex, "curl ", "curl | -u a"));
+    }
+
+    #[test]
     fn alternatives_without_the_value_do_not_count() {
         let regex = "://[^@]+@|(?P<hit>[a-z]+@[a-z]{3})";
 
@@ -439,7 +456,8 @@ mod tests {
             ("(?P<hit>a+b=[ab]{2})", "b="),
             (r"\b(?P<hit>ab[a-c=]{2,4})\b", "ab"),
             ("(?:^|[^a])(?P<hit>=b?[bc]{1,3})(?:[^a]|$)", "="),
-            ("(?i:ab|b)[=:]{1,2}(?P<hit>(?:b|bc)[a-c]{2,})", "b="),
+            ("(?i:ab|b)=:?(?P<hit>(?:b|bc)[a-c]{2,})", "b="),
+            ("b[a:]{0,3}=(?P<hit>[bc]+)", "b"),
             ("(?:c|a=)(?P<hit>a*b+[ab]{2,4})", "b"),
             ("b=|(?P<hit>(?:a=)+[bc]=)", "="),
         ];

@@ -74,9 +74,9 @@ impl SingleByte {
         while let Some(offset) = memchr::memchr(self.byte, &text[at..]) {
             at += offset;
             let near = text.len().min(at + NEAR);
-            for (offset, byte) in text[at..near].iter().enumerate() {
+            for (at, byte) in (at..near).zip(&text[at..near]) {
                 if *byte == self.byte {
-                    found(at + offset);
+                    found(at);
                 }
             }
             at = near;
