@@ -627,6 +627,11 @@ impl Opener {
         is_json
     }
 
+    /// The node that was to be added next, unless the budget was over before it was.
+    pub(super) fn added(&self, next: NodeId) -> Option<NodeId> {
+        (next.index() < self.builder.document().fields().len()).then_some(next)
+    }
+
     /// Whether what a walk made of a string is worth having: a string may begin with a bracket and be prose.
     ///
     /// An object proves itself by a member, and a list by an object with a member.

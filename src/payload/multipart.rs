@@ -129,7 +129,7 @@ fn read_part(
     if head.is_multipart && deepest > 0 {
         let next = NodeId::after(opener.builder.document());
         if read_at(opener, bytes, content.clone(), root, name, deepest - 1) {
-            return Some(next);
+            return opener.added(next);
         }
     }
     let Some(filename) = head.filename else {

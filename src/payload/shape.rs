@@ -75,7 +75,7 @@ pub(super) fn read_value(
 ) -> Option<NodeId> {
     let next = NodeId::after(opener.builder.document());
     if opener.walk_if_json(bytes, range.clone(), parent, name) {
-        return Some(next);
+        return opener.added(next);
     }
     read_leaf(opener, bytes, range, parent, name)
 }
