@@ -234,6 +234,23 @@ fn parts_that_are_cut_off_are_read_and_a_gap() {
     assert_eq!(gaps(&document)[0].1, NotInspected::FormatBroken);
 }
 
+#[test]
+fn a_part_that_the_budget_left_no_node_for_is_no_place_for_a_gap() {
+    let part = "--B\nContent-Disposition: form-data; name=\"a\"\n\n{\"k\":[1,2]}";
+    let nested = "--A\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\none";
+    for body in [part, nested] {
+        for nodes in 1..8 {
+            let budget = Budget { nodes, ..Budget::default() };
+
+            let document = decode(&PayloadFormat::Multipart, body.as_bytes().into(), &budget).unwrap();
+
+            let count = document.fields().len();
+            assert!(document.gaps().iter().all(|(node, _)| node.index() < count), "{nodes}: {body}");
+            assert!(!document.gaps().is_empty(), "{nodes}: {body}");
+        }
+    }
+}
+
 // ---- lines, text, what was compressed, tags
 
 #[test]

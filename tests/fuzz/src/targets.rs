@@ -292,12 +292,13 @@ fn splice(input: &[u8]) {
     }
 }
 
-/// Edits of the values that `choice` has a bit for.
+/// Edits of the values that `choice` has a bit for. Only leaves: findings stand at no other node, and where the budget
+/// was over an object or a list ends nowhere.
 fn edits(document: &Document, choice: u64) -> Vec<Edit> {
     let mut edits = Vec::new();
     for (at, field) in document.fields().enumerate() {
         let bits = choice >> (at % 61);
-        if bits & 1 == 0 {
+        if bits & 1 == 0 || field.kind().is_branch() {
             continue;
         }
         let with = match bits >> 1 & 3 {
