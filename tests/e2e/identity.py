@@ -207,7 +207,7 @@ def compare(send: Sender, cases: list[Case], protocol: str) -> None:
             sides.append((_by_case(origin.requests()), outcomes, origin.faults()))
             origin.forget()
         _judge(check, cases, sides, protocol)
-        logged = proxy.store.log()
+        logged = proxy.store.closed_log()
         check.equal(len([f for f in logged if f["method"] != "CONNECT"]), sum(map(len, sides[1][0].values())), "requests in the log")
 
 

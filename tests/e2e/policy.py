@@ -106,7 +106,7 @@ def sdk(language: str, protocol: str) -> None:
                 check.equal(done.returncode, 0, f"{policy}: exit code: {done.stdout[-2000:]}{done.stderr[-4000:]}")
                 check.that("rror" not in done.stderr, f"{policy}: the SDK complains: {done.stderr[-2000:]}")
                 arrived[policy] = len(origin.requests())
-                flows = [flow for flow in proxy.store.log() if flow["destination"] == "otlp"]
+                flows = [flow for flow in proxy.store.closed_log() if flow["destination"] == "otlp"]
                 check.equal(len(flows), 3, f"{policy}: flows in {seconds:.1f} s, so that nothing was tried again")
                 wanted = None if policy == "observe" else "sink"
                 check.equal({flow["answered"] for flow in flows}, {wanted}, f"{policy}: answered")
@@ -143,7 +143,7 @@ def live_change() -> None:
             change(texts["silent"].replace('= "block"', '= "blokc"', 1), "the one before stays in force")
             send()
             check.equal(len(origin.requests()), 1, "requests at the origin after the changes")
-            flows = proxy.store.log()
+            flows = proxy.store.closed_log()
         hashes = [flow["policy_hash"] for flow in flows]
         check.equal([flow["action"] for flow in flows], ["allow", "block", "block"], "actions in the log")
         check.that(hashes[0] and hashes[0] != hashes[1] == hashes[2], f"hashes of policies in the log: {hashes}")

@@ -140,7 +140,7 @@ def every_place() -> None:
                     way = Way("plainsight", proxy.url, proxy.store.ca())
                     for send, case in planted.cases():
                         send(way, case)
-                    flows = proxy.store.log()
+                    flows = proxy.store.closed_log()
                     kept = canary.everything(proxy.store) + proxy.stderr().encode()
                     kept += "".join(proxy.store.show(flow["id"]) for flow in flows).encode()
                 arrived = b"\n".join(probe.arrived(request) for request in origin.requests())

@@ -118,7 +118,7 @@ def outage(language: str, protocol: str) -> None:
             growth = max(samples)
             said = sender.stdout.read()
             check.equal(sender.wait(), 0, f"exit code of the sender: {said[-3000:]}")
-            flows = proxy.store.log()
+            flows = proxy.store.closed_log()
             arrived = [number for request in origin.requests() if request.complete for number in _numbers(request, mark)]
         failed = [flow for flow in flows if flow["outcome"] == "upstream-failed"]
         check.that(failed, "the outage met no export")

@@ -99,7 +99,7 @@ def _send(
             timeout=SENDER_TIMEOUT_SECS,
         )
         check.equal(done.returncode, 0, f"{way}: exit code of the sender: {done.stdout[-2000:]}{done.stderr[-4000:]}")
-        requests, flows = origin.requests(), proxy.store.log()
+        requests, flows = origin.requests(), proxy.store.closed_log()
         check.equal(origin.faults(), [], f"{way}: breaches of HTTP at the origin")
         if not check.that(requests, f"{way}: nothing arrived; the sender said {done.stdout[-2000:]}{done.stderr[-4000:]}"):
             check.that(False, f"{way}: the log has {[(f['method'], f['authority'], f['outcome'], f['error']) for f in flows]}")
