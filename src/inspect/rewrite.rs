@@ -256,7 +256,7 @@ impl Round {
                 rewriting.edits.push(AppliedEdit {
                     path: paths.field_path(document.field(edit.node)),
                     method: (*method).into(),
-                    before: edit.range.len() as u32,
+                    before: document.value(edit.node, edit.text, edit.range.clone()).len() as u32,
                     after: with.len() as u32,
                     with: if *keeps_nothing { with.into() } else { "".into() },
                 });

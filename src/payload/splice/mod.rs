@@ -151,7 +151,7 @@ impl Splicer<'_> {
                     let with = if is_number(with) { with.as_bytes() } else { b"0" };
                     self.push(text, Patch { with: with.to_vec(), ..Patch::empty(span) });
                 }
-                FieldKind::Binary(_) => self.push(text, Patch::zeros(field)),
+                FieldKind::Binary(_) => self.push(text, Patch::number(field, with)),
                 FieldKind::Array | FieldKind::Object if edit.range == span => self.push_empty(edit.node),
                 FieldKind::Bytes if place::is_binary(document, text) && edit.range == span => {
                     // Ids have a length that receivers check.
@@ -286,6 +286,7 @@ impl Splicer<'_> {
 /// Stands for what has to go where nothing can be left in its place.
 const WORD: &str = "REDACTED";
 
+/// Whether text is a number of JSON's that programs can read.
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<serde_json::Number>(text).is_ok()
 }
