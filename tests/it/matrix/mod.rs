@@ -4,6 +4,8 @@
 //! is left out fails the test, and so does a format, coding or method that somebody adds and does not list here.
 
 mod bodies;
+mod encodings;
+mod places;
 
 use std::collections::{BTreeSet, HashMap};
 
