@@ -462,3 +462,93 @@ fn a_number_may_stand_for_a_number() {
     assert_eq!(sent(&redacting, "otlp json", &planted), in_protobuf);
     assert_eq!(sent(&redacting, "otlp grpc logs", &planted), in_protobuf);
 }
+
+/// With what is shipped: rules, and the policy that lets nothing personal leave.
+#[test]
+fn a_numeric_id_does_not_leave_nor_stay_in_the_record() {
+    let private = Policy::from_toml(
+        "private.toml",
+        PROFILES.iter().find(|profile| profile.name == "private").unwrap().text,
+    );
+    let inspector = Inspector::new(
+        Catalogue::embedded(),
+        vec![AuthorityPattern::parse(bodies::OTHER).unwrap()],
+        RuleSet::from_sources(&plainsight::rules::embedded()).unwrap(),
+        private.unwrap(),
+        FingerprintKey::new(&[7; FingerprintKey::LEN_BYTES]),
+        Options { capture: Capture::Full, ..Options::default() },
+    );
+    const ID: i64 = 8_123_456_790;
+    let record = LogRecord {
+        time_unix_nano: TIME,
+        attributes: vec![pair("k", Any::IntValue(5)), pair("user.id", Any::IntValue(ID))],
+        ..LogRecord::default()
+    };
+    let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }],
+    };
+    let mut varint = Vec::new();
+    prost::encoding::encode_varint(ID.cast_unsigned(), &mut varint);
+    let (json, protobuf) = (serde_json::to_vec(&request).unwrap(), request.encode_to_vec());
+    let mut found = Vec::new();
+    for (name, plain, codings, value) in [
+        ("otlp json", &json, CODINGS[0], &ID.to_string().into_bytes()),
+        ("otlp protobuf logs", &protobuf, CODINGS[0], &varint),
+        ("otlp protobuf logs", &protobuf, CODINGS[3], &varint),
+        ("otlp grpc logs", &protobuf, CODINGS[0], &varint),
+        ("otlp grpc logs", &protobuf, CODINGS[3], &varint),
+    ] {
+        let about = format!("{name}, {codings:?}");
+        let body = bodies::BODIES.iter().find(|body| body.name == name).unwrap();
+        let cell = Cell::of(body, plain.clone(), codings);
+
+        let inspection = inspect(&inspector, cell.request.clone());
+
+        let Forward::Rewritten(rewritten) = &inspection.forward else {
+            panic!("{about}: {:?} because of {:?}", inspection.forward, inspection.error)
+        };
+        let sent = cell.open(rewritten.body.as_ref().unwrap());
+        let read: ExportLogsServiceRequest = match name {
+            "otlp json" => serde_json::from_slice(&sent).unwrap(),
+            _ => ExportLogsServiceRequest::decode(&sent[..]).unwrap(),
+        };
+        let mut expected = request.clone();
+        expected.resource_logs[0].scope_logs[0].log_records[0].attributes[1] =
+            pair("user.id", Any::IntValue(0));
+        assert_eq!(read, expected, "{about}");
+        let opening = &inspection.opening;
+        let finding =
+            opening.findings.iter().find(|finding| finding.path.as_str().ends_with("user.id")).unwrap();
+        let span = finding.span.start as usize..finding.span.end as usize;
+        // A compressed message is one place.
+        if name != "otlp grpc logs" {
+            assert_eq!(&plain[span], &value[..], "{about}");
+        } else if codings.is_empty() {
+            assert_eq!(&plain[span.start - 5..span.end - 5], &value[..], "{about}");
+        } else {
+            assert_eq!(span.start, 5, "{about}");
+        }
+        let edit = &opening.rewriting.as_ref().unwrap().edits[0];
+        assert_eq!((edit.before, edit.path.as_str()), (10, finding.path.as_str()), "{about}");
+        // What was redacted stands nowhere in the record.
+        let record = format!("{opening:?}");
+        assert!(!record.contains(&ID.to_string()), "{about}: {record}");
+        let fields = opening.fields.iter().map(|field| format!("{field:?}")).collect::<String>();
+        assert!(fields.contains("user.id") && fields.contains("81***"), "{about}: {fields}");
+        assert!(
+            !memchr::memmem::find(opening.body.as_ref().unwrap(), value).is_some_and(|_| codings.is_empty())
+        );
+        found.push((
+            finding.rule.clone(),
+            finding.category.clone(),
+            finding.path.clone(),
+            finding.length,
+            finding.fingerprint,
+            finding.preview.clone(),
+        ));
+    }
+    assert_eq!((found[0].3, &*found[0].5), (10, "81***"));
+    found.dedup();
+    assert_eq!(found.len(), 1, "{found:?}");
+}

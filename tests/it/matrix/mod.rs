@@ -162,7 +162,10 @@ struct Cell<'c> {
 
 impl<'c> Cell<'c> {
     fn new(body: &'c Body, codings: &'c [Coding], planted: &Planted, random: &mut Random) -> Self {
-        let plain = (body.make)(planted, random);
+        Self::of(body, (body.make)(planted, random), codings)
+    }
+
+    fn of(body: &'c Body, plain: Vec<u8>, codings: &'c [Coding]) -> Self {
         let mut headers = HeaderMap::new();
         let mut add = |name: &'static str, value: &str| {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
