@@ -18,6 +18,8 @@ mod place;
 mod wire;
 
 #[cfg(test)]
+mod numbers;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
