@@ -165,7 +165,7 @@ def by_hand():
     numbers = numbers_in_logs()
     yield "otlp-protobuf", b"\0" + numbers
     yield "otlp-grpc", b"\x08\0" + len(numbers).to_bytes(4, "big") + numbers
-    yield "redact", b"POST o.example /v1/logs\ncontent-type: application/x-protobuf\n\n" + numbers
+    yield "redact", b"POST o.example:4318 /v1/logs\ncontent-type: application/x-protobuf\n\n" + numbers
     for bits in (0xFFFFFFFFFFFFFFFF, 0x5555555555555555, 0x3333333333333333, 0x9249249249249249):
         yield "splice", b"\5" + bits.to_bytes(8, "little") + numbers
     for coding in range(4):

@@ -4,11 +4,11 @@
 //! changed in the bytes of the text, and becomes a change of the text that it was opened from: escaped again, encoded
 //! again, compressed again. Nothing is parsed and written anew.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 
-use crate::model::{Document, Edit, FieldKind, Name, NodeId, Replacement, TextId};
+use crate::model::{BinaryNumber, Document, Edit, FieldKind, Name, NodeId, Replacement, TextId};
 
 mod envelope;
 mod layers;
@@ -94,6 +94,31 @@ pub fn splice_within(
         splicer.lift(*text, surroundings.pack)?;
     }
     splicer.body()
+}
+
+/// What is read at a place once an edit with a text is carried out: a value that keeps its type may say something else.
+pub fn told<'e>(document: &Document, edit: &'e Edit) -> Cow<'e, str> {
+    let Replacement::Text(with) = &edit.with else { return "".into() };
+    let with: &str = with;
+    let field = document.field(edit.node);
+    if edit.text != field.text() || place::is_key(field, &edit.range) {
+        return with.into();
+    }
+    match field.kind() {
+        FieldKind::Binary(BinaryNumber::Bool) | FieldKind::Bool => "false".into(),
+        FieldKind::Binary(number) => {
+            number.digits(&Patch::number(field, with).with).as_str().to_owned().into()
+        }
+        FieldKind::Bytes if place::is_binary(document, edit.text) => "00".repeat(field.span().len()).into(),
+        FieldKind::Number if !is_number(with) => "0".into(),
+        FieldKind::String => match Place::of_value(document, field).fixed(document, field, with) {
+            Some(number) if place::is_integer(&number) => {
+                String::from_utf8_lossy(&number).into_owned().into()
+            }
+            _ => with.into(),
+        },
+        _ => with.into(),
+    }
 }
 
 /// A document in the making: for each text what is to be changed in its bytes.

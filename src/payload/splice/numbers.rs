@@ -131,6 +131,14 @@ proptest! {
         let mut expected = request(attributes);
         let first = &mut expected.resource_logs[0].scope_logs[0].log_records[0];
         edited_pairs(&mut first.attributes, choice, &mut 0);
-        prop_assert_eq!(ExportLogsServiceRequest::decode(out).unwrap(), expected);
+        prop_assert_eq!(ExportLogsServiceRequest::decode(&out[..]).unwrap(), expected);
+        // Nothing was removed: then every node is where it was, and says what a record says of it.
+        let after = payload::decode(&format, out, &Budget::default()).unwrap();
+        let is_text = |edit: &Edit| matches!(edit.with, Replacement::Text(_));
+        if edits.iter().all(is_text) {
+            for edit in edits.iter().filter(|edit| !edit.range.is_empty()) {
+                prop_assert_eq!(after.field(edit.node).display(), payload::told(&document, edit));
+            }
+        }
     }
 }

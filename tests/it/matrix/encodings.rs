@@ -530,7 +530,8 @@ fn a_numeric_id_does_not_leave_nor_stay_in_the_record() {
             assert_eq!(span.start, 5, "{about}");
         }
         let edit = &opening.rewriting.as_ref().unwrap().edits[0];
-        assert_eq!((edit.before, edit.path.as_str()), (10, finding.path.as_str()), "{about}");
+        let told = (edit.before, edit.after, &*edit.with, edit.path.as_str());
+        assert_eq!(told, (10, 1, "0", finding.path.as_str()), "{about}");
         // What was redacted stands nowhere in the record.
         let record = format!("{opening:?}");
         assert!(!record.contains(&ID.to_string()), "{about}: {record}");
