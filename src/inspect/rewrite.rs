@@ -16,7 +16,7 @@ use crate::{
     encoding::{self, Coding},
     model::{
         Action, AppliedEdit, CapturedBody, CapturedRequest, Document, Edit, Field, FieldKind, NodeId,
-        PathWriter, RedactBy, Redaction, Replacement, Rewriting, RewrittenRequest, TextId,
+        PathWriter, RedactBy, Redaction, Rewriting, RewrittenRequest, TextId,
     },
     payload::{self, Pack, SpliceError, Surroundings},
     redaction::{Kept, Place, Redactor, Tree, Whom},
