@@ -7,7 +7,7 @@
 //! Anchors count only between neighbours that a match could have ([`Around`](super::around::Around)).
 //! [`Scratch::confirmed_bytes`] counts.
 
-use std::{cmp::Reverse, ops::Range, sync::Arc};
+use std::{borrow::Cow, cmp::Reverse, ops::Range, sync::Arc};
 
 use crate::{
     model::{Confidence, DestinationId, Document, Field, FieldKind, NodeId, TextId},
@@ -37,6 +37,13 @@ pub struct Hit {
     pub node: NodeId,
     /// How sure it is, after context and checksums.
     pub confidence: Confidence,
+}
+
+impl Hit {
+    /// The value as its reader sees it.
+    pub fn value<'d>(&self, document: &'d Document) -> Cow<'d, [u8]> {
+        document.value(self.node, self.text, self.range.clone())
+    }
 }
 
 /// Buffers that a scan reuses. One per worker; any rule set may use it.
@@ -381,7 +388,7 @@ impl Pass<'_> {
 
 /// Whether a field is a number by its kind, or by OTLP's name for whole numbers, which JSON writes as strings.
 /// Numbers that people go by are written as text, because a leading zero counts.
-fn is_number(document: &Document, field: Field<'_>) -> bool {
+pub(super) fn is_number(document: &Document, field: Field<'_>) -> bool {
     const NAME: &[u8] = b"\"intValue\"";
     /// The name, a colon and the quote, with a space between or two.
     const NEAR: usize = NAME.len() + 4;
