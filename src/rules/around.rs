@@ -3,7 +3,7 @@
 //!
 //! Read off the regex once, when rules are loaded. Whoever fails [`Around::holds`] is in no match; whoever passes may be.
 
-use std::{collections::HashSet, ops::Range};
+use std::ops::Range;
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
@@ -152,6 +152,23 @@ enum Gone {
     WordEnded,
 }
 
+/// Nodes and what was before them: a graph has few nodes, and a set that hashes costs more than all else here.
+struct Seen(Vec<u8>);
+
+impl Seen {
+    fn new(nodes: usize) -> Self {
+        Self(vec![0; nodes])
+    }
+
+    /// Whether it was not there before.
+    fn insert(&mut self, node: u32, gone: Gone) -> bool {
+        let (seen, bit) = (&mut self.0[node as usize], 1 << gone as u8);
+        let is_new = *seen & bit == 0;
+        *seen |= bit;
+        is_new
+    }
+}
+
 impl Graph {
     pub(super) fn new(hir: &Hir) -> Self {
         let node = |takes| Node { takes, next: Vec::new(), previous: Vec::new() };
@@ -278,7 +295,7 @@ impl Graph {
         while side.length < PLACES {
             let reached = self.reached(&here, direction);
             let (mut allowed, mut may_end, mut ended) = ([0; 4], false, false);
-            let mut next = HashSet::new();
+            let (mut next, mut seen) = (Vec::new(), Seen::new(self.nodes.len()));
             for (node, before) in reached {
                 let takes = &self.nodes[node as usize].takes;
                 if let Takes::Byte(bytes, _) = takes {
@@ -289,7 +306,9 @@ impl Graph {
                     };
                     if bytes != [0; 4] {
                         add(&mut allowed, &bytes);
-                        next.insert((node, gone));
+                        if seen.insert(node, gone) {
+                            next.push((node, gone));
+                        }
                     }
                 } else if *takes == edge {
                     may_end = true;
@@ -311,7 +330,7 @@ impl Graph {
             if ended || next.is_empty() {
                 break;
             }
-            here = next.into_iter().collect();
+            here = next;
         }
         side
     }
@@ -323,14 +342,14 @@ impl Graph {
             Direction::Forward => &self.nodes[node as usize].next,
         };
         let edge = if direction == Direction::Forward { Takes::End } else { Takes::Start };
-        let mut seen = HashSet::new();
+        let mut seen = Seen::new(self.nodes.len());
         let mut waiting: Vec<(u32, Gone)> = from
             .iter()
             .flat_map(|(node, gone)| neighbours(*node).iter().map(move |next| (*next, *gone)))
             .collect();
         let mut reached = Vec::new();
         while let Some((node, gone)) = waiting.pop() {
-            if !seen.insert((node, gone)) {
+            if !seen.insert(node, gone) {
                 continue;
             }
             let takes = &self.nodes[node as usize].takes;

@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct FieldIndex {
     /// By the field's own name.
     named: Names,
-    /// By the name of the list that the field is in: patterns that end in `name/*`.
+    /// By the name of the list or the object that the field is in: patterns that end in `name/*`.
     members: Names,
     /// Patterns whose end says nothing: every field's path must be put together for these.
     unnamed: Vec<Candidate>,
@@ -131,8 +131,17 @@ impl FieldIndex {
         }
         let first = found.len();
         let mut paths = None;
+        // Neighbours have one parent: most of the time the one of the leaf before.
+        let (mut above, mut members) = (None, NONE);
         for field in document.leaves() {
-            let (named, members) = self.candidates(document, field);
+            let named = self.named(document, field);
+            if !self.members.is_empty() {
+                let parent = field.parent().map(Field::id);
+                if parent != above {
+                    above = parent;
+                    members = self.members(field);
+                }
+            }
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
                 continue;
             }
@@ -180,29 +189,31 @@ impl FieldIndex {
         self.sketches[sketch / 64] >> (sketch % 64) & 1 != 0
     }
 
-    fn candidates(&self, document: &Document, field: Field<'_>) -> (&[Candidate], &[Candidate]) {
-        const NONE: &[Candidate] = &[];
-        if let Name::Index(_) = field.name() {
-            let list = field.parent().and_then(Field::last_segment);
-            let members = list.and_then(|name| self.members.get(&*name));
-            return (NONE, members.map_or(NONE, Vec::as_slice));
-        }
+    /// What may hold for a field by its own name.
+    fn named(&self, document: &Document, field: Field<'_>) -> &[Candidate] {
         // Most names are none of ours; that shows before anything is put together.
         if let Name::Key { start, end } = field.name() {
             let text = document.text(field.text());
             let ours = text.get(start as usize..end as usize).and_then(sketch);
             if !ours.is_some_and(|sketch| self.may_hold(sketch)) {
-                return (NONE, NONE);
+                return NONE;
             }
         }
-        let Some(name) = field.last_segment() else { return (NONE, NONE) };
-        let Some(sketch) = sketch(&name) else { return (NONE, NONE) };
-        if !self.may_hold(sketch) {
-            return (NONE, NONE);
+        let Some(name) = field.last_segment() else { return NONE };
+        if !sketch(&name).is_some_and(|sketch| self.may_hold(sketch)) {
+            return NONE;
         }
-        (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)
+        self.named.get(&*name).map_or(NONE, Vec::as_slice)
+    }
+
+    /// What may hold for a field by the name of what it is in.
+    fn members(&self, field: Field<'_>) -> &[Candidate] {
+        let name = field.parent().and_then(Field::last_segment);
+        name.and_then(|name| self.members.get(&*name)).map_or(NONE, Vec::as_slice)
     }
 }
+
+const NONE: &[Candidate] = &[];
 
 /// Whether a value is no text but a number, or a truth value. OTLP writes whole numbers as strings in its JSON; what
 /// merely stands where one should is text.

@@ -162,13 +162,20 @@ fn class_holds(class: &Class, byte: u8) -> bool {
 fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
     /// Alternatives within alternatives beyond this are believed.
     const DEPTH: u32 = 6;
-    fn go(hir: &Hir, anchors: &[Box<str>], depth: u32) -> bool {
-        // Most parts are too short for any anchor, and there may be hundreds to try.
-        let shortest = anchors.iter().map(|anchor| anchor.len()).min().unwrap_or(0);
-        if hir.properties().maximum_len().is_some_and(|longest| longest < shortest) {
+    fn go(hir: &Hir, anchors: &[&[u8]], depth: u32) -> bool {
+        // Most parts are too short for an anchor or lack some byte of it, and there may be hundreds to try.
+        let (longest, mut spelled) = (hir.properties().maximum_len(), [false; 256]);
+        mark_spelled(hir, &mut spelled);
+        let could = |anchor: &&&[u8]| {
+            longest.is_none_or(|longest| longest >= anchor.len())
+                && anchor.iter().all(|byte| spelled[usize::from(*byte)])
+        };
+        let anchors: Vec<&[u8]> = anchors.iter().filter(could).copied().collect();
+        if anchors.is_empty() {
             return false;
         }
-        let possible = || anchors.iter().any(|anchor| distance(hir, anchor.as_bytes()).is_some());
+        let anchors = anchors.as_slice();
+        let possible = || anchors.iter().any(|anchor| distance(hir, anchor).is_some());
         match hir.kind() {
             HirKind::Alternation(branches) => branches.iter().all(|branch| go(branch, anchors, depth)),
             HirKind::Capture(capture) => go(&capture.sub, anchors, depth),
@@ -202,7 +209,26 @@ fn covered(hir: &Hir, anchors: &[Box<str>]) -> bool {
             _ => possible(),
         }
     }
-    go(hir, anchors, DEPTH)
+    let anchors: Vec<&[u8]> = anchors.iter().map(|anchor| anchor.as_bytes()).collect();
+    go(hir, &anchors, DEPTH)
+}
+
+/// Marks the bytes that some part of `hir` spells out.
+fn mark_spelled(hir: &Hir, spelled: &mut [bool; 256]) {
+    match hir.kind() {
+        HirKind::Alternation(parts) | HirKind::Concat(parts) => {
+            parts.iter().for_each(|part| mark_spelled(part, spelled));
+        }
+        HirKind::Capture(capture) => mark_spelled(&capture.sub, spelled),
+        HirKind::Class(class) if class_size(class) <= SPELLED_CLASS => {
+            for (byte, spelled) in (0..=u8::MAX).zip(spelled) {
+                *spelled |= class_holds(class, byte);
+            }
+        }
+        HirKind::Class(_) | HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => literal.0.iter().for_each(|byte| spelled[usize::from(*byte)] = true),
+        HirKind::Repetition(repetition) => mark_spelled(&repetition.sub, spelled),
+    }
 }
 
 #[cfg(test)]

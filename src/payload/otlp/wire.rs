@@ -301,7 +301,8 @@ impl Walk<'_> {
             let (kind, value) = if form == STRING && usize::from(outer) == usize::from(inner) + 2 {
                 zero_some::<4>(self.view, middle);
                 (FieldKind::String, middle + 4)
-            } else if matches!(form, BOOL | INT) && is_varint(&bytes[middle + 3..end]) {
+            } else if matches!(form, BOOL | INT) && bytes.get(middle + 3..end).is_some_and(is_varint) {
+                // An empty value ends before its form would stand: what was read as one is somebody else's byte.
                 zero(self.view, middle..end);
                 let number = if form == INT { BinaryNumber::VarintSigned } else { BinaryNumber::Bool };
                 (FieldKind::Binary(number), middle + 3)

@@ -273,3 +273,25 @@ fn what_is_not_understood_is_scanned_as_it_is() {
 
     assert!(document.scannable(TextId::BODY).ends_with(b"\0\0a\x0fbob@example.com"));
 }
+
+/// The byte behind an empty value may look like the form of one.
+#[test]
+fn an_empty_value_takes_nothing_of_what_follows() {
+    for count in [1, 2, 0x10, 0x18, 300] {
+        let attributes = ["empty", "full"].map(|key| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: (key == "full").then_some(any_value::Value::BoolValue(true)) }),
+            ..KeyValue::default()
+        });
+        for attributes in [attributes.to_vec(), attributes[..1].to_vec()] {
+            let resource = Resource { attributes, dropped_attributes_count: count, ..Resource::default() };
+            let logs = ResourceLogs { resource: Some(resource), ..ResourceLogs::default() };
+            let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
+
+            let document = protobuf(Signal::Logs, body);
+
+            let path = "otlp:resourceLogs/0/resource/droppedAttributesCount";
+            assert_eq!((value_at(&document, path), gaps(&document)), (count.to_string(), vec![]));
+        }
+    }
+}
