@@ -220,12 +220,14 @@ fn mark_spelled(hir: &Hir, spelled: &mut [bool; 256]) {
             parts.iter().for_each(|part| mark_spelled(part, spelled));
         }
         HirKind::Capture(capture) => mark_spelled(&capture.sub, spelled),
-        HirKind::Class(class) if class_size(class) <= SPELLED_CLASS => {
-            for (byte, spelled) in (0..=u8::MAX).zip(spelled) {
-                *spelled |= class_holds(class, byte);
+        HirKind::Class(Class::Bytes(bytes)) => {
+            let ranges =
+                || bytes.ranges().iter().map(|range| usize::from(range.start())..=usize::from(range.end()));
+            if ranges().map(|range| range.count()).sum::<usize>() <= SPELLED_CLASS {
+                ranges().for_each(|range| spelled[range].fill(true));
             }
         }
-        HirKind::Class(_) | HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Class(Class::Unicode(_)) | HirKind::Empty | HirKind::Look(_) => {}
         HirKind::Literal(literal) => literal.0.iter().for_each(|byte| spelled[usize::from(*byte)] = true),
         HirKind::Repetition(repetition) => mark_spelled(&repetition.sub, spelled),
     }

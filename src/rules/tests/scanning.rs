@@ -144,6 +144,18 @@ fn a_rule_holds_for_its_fields_only() {
 }
 
 #[test]
+fn a_pattern_names_what_is_in_a_list_or_an_object() {
+    let rule = value_rule("test.field", "kind = \"field\"\nwhere = [\"**/tags/*\", \"json:only/*\"]");
+    let body = r#"{"tags":["a","b"],"x":{"tags":{"c":"d","e":{"f":"deeper"}}},"only":{"g":"h"},"y":{"only":{"i":"j"}}}"#;
+
+    let mut found = found(&set_of(&rule), &json::document("json", body));
+
+    found.sort();
+    let expected = ["json:only/g = h", "json:tags/0 = a", "json:tags/1 = b", "json:x/tags/c = d"];
+    assert_eq!(found, expected.map(|found| format!("test.field @ {found}")));
+}
+
+#[test]
 fn words_nearby_and_checksums_change_the_confidence() {
     let set = shipped();
     let confidence = |text: &str| {
