@@ -173,6 +173,16 @@ impl Template {
         }
         Ok(Self(parts))
     }
+
+    /// Whether it has a letter that no number has in any base: what it becomes then passes for no id.
+    pub fn has_word(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            TemplatePart::Literal(literal) => {
+                literal.bytes().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
+            }
+            TemplatePart::Hash(_) | TemplatePart::Length | TemplatePart::Prefix => false,
+        })
+    }
 }
 
 /// What stands in the place of something afterwards.

@@ -29,9 +29,19 @@ pub(crate) fn read_redaction(table: &Table<'_>, key: &str) -> Result<Option<Reda
         let text = redact.text(key)?.ok_or_else(|| redact.missing(key))?;
         Template::parse(text).map_err(|why| redact.bad(key, why))
     };
+    // A value that looks as if it were filled in already stays as it is: without a word, a number would.
+    let worded = |key: &'static str| {
+        let template = template(key)?;
+        let varies = |part: &TemplatePart| matches!(part, TemplatePart::Hash(_) | TemplatePart::Length);
+        if template.0.iter().any(varies) && !template.has_word() {
+            let why = "a value may look like this; put a word in it, such as `REDACTED`, by which it is told from one";
+            return Err(redact.bad(key, why));
+        }
+        Ok(template)
+    };
     Ok(Some(match redact.required_text("method")? {
         "ip-prefix" => Redaction::IpPrefix { v4: bits(&redact, "v4", 32)?, v6: bits(&redact, "v6", 128)? },
-        "leaves" => Redaction::Leaves { each: template("each")? },
+        "leaves" => Redaction::Leaves { each: worded("each")? },
         "mask" => Redaction::Mask {
             keep_first: redact.number("keep_first")?.unwrap_or(0),
             keep_last: redact.number("keep_last")?.unwrap_or(0),
@@ -43,7 +53,7 @@ pub(crate) fn read_redaction(table: &Table<'_>, key: &str) -> Result<Option<Reda
         "null" => Redaction::Null,
         "partial" => Redaction::Partial {
             keep_prefix: redact.number("keep_prefix")?.ok_or_else(|| redact.missing("keep_prefix"))?,
-            template: template("template")?,
+            template: worded("template")?,
         },
         "pseudonym" => Redaction::Pseudonym {
             scope: match redact.text("scope")? {
@@ -59,11 +69,11 @@ pub(crate) fn read_redaction(table: &Table<'_>, key: &str) -> Result<Option<Reda
             },
         },
         "remove" => Redaction::Remove,
-        "replace" => Redaction::Replace { template: template("template")? },
+        "replace" => Redaction::Replace { template: worded("template")? },
         "truncate" => {
             Redaction::Truncate { keep: redact.number("keep")?.ok_or_else(|| redact.missing("keep"))? }
         }
-        _ => Redaction::Summary { template: template("template")? },
+        _ => Redaction::Summary { template: worded("template")? },
     }))
 }
 

@@ -91,7 +91,7 @@ impl Redactor {
                     PseudonymScope::Destination => self.key.derive(whom.destination.as_bytes()),
                     PseudonymScope::Run => self.key.derive(whom.run.to_string().as_bytes()),
                 };
-                match says_what_it_is(template) {
+                match template.has_word() {
                     true => self.fill(template, value, "", &key)?,
                     false => {
                         let marked = [&[TemplatePart::Literal(PSEUDONYM.into())][..], &template.0].concat();
@@ -177,16 +177,6 @@ fn is_filled(template: &Template, value: &[u8], prefix: &str) -> bool {
         rest = behind;
     }
     rest.is_empty()
-}
-
-/// Whether a template has a letter that no number has in any base: its words then pass for no id.
-fn says_what_it_is(template: &Template) -> bool {
-    template.0.iter().any(|part| match part {
-        TemplatePart::Literal(literal) => {
-            literal.bytes().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
-        }
-        TemplatePart::Hash(_) | TemplatePart::Length | TemplatePart::Prefix => false,
-    })
 }
 
 /// The length in characters, as people count it.

@@ -41,22 +41,19 @@ pub(super) fn allowed(redaction: &Redaction) -> Vec<Allow> {
 
 /// What a template can become; `None` if that could be a value as well, for want of a word that no digits spell.
 fn pattern(template: &Template) -> Option<String> {
-    let mut has_word = false;
     let mut pattern = "^".to_owned();
     for part in &template.0 {
         match part {
             TemplatePart::Hash(digits) => drop(write!(pattern, "[0-9a-f]{{{digits}}}")),
             TemplatePart::Length => pattern.push_str("[0-9]+"),
             TemplatePart::Literal(literal) => {
-                has_word |=
-                    literal.bytes().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit());
                 pattern.push_str(&literal.replace('.', r"\."));
             }
             TemplatePart::Prefix => pattern.push_str("[A-Za-z0-9_.-]{0,24}"),
         }
     }
     pattern.push('$');
-    has_word.then_some(pattern)
+    template.has_word().then_some(pattern)
 }
 
 #[cfg(test)]

@@ -46,6 +46,11 @@ fn complaints_say_where_what_and_what_was_meant() {
             "template = \"{size}\"",
             "a.toml:11: `template`: unknown placeholder `{size}`; there are {len}, {prefix}, {h4} to {h16}",
         ),
+        (
+            "template = \"x\"",
+            "template = \"{h8}-0\"",
+            "a.toml:11: `template`: a value may look like this; put a word in it, such as `REDACTED`, by which it is told from one",
+        ),
         ("schema = 1", "schema = 2", "a.toml:1: `schema`: this version reads schema 1, not 2"),
         (
             "(?P<hit>abc[0-9]+)",
