@@ -37,6 +37,7 @@ use crate::{
         receiver::{ANSWER_TIME, Attempt, Collector, Dialect, Receiver},
         respond,
         services::{Answer, Forward, Inspected},
+        survive::{Panicked, Surviving},
         upstream::{Offer, Protocol, Return, Route, Wire},
         websocket::Upgrade,
     },
@@ -62,7 +63,7 @@ pub(crate) async fn exchange(
             return Ok(response);
         }
         if parts.method == Method::CONNECT {
-            return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
+            return Ok(Box::pin(connect(engine, link.as_deref(), &parts.uri, start)).await);
         }
         if probe::asks(&parts.uri) {
             let response = probe::status(engine);
@@ -276,9 +277,8 @@ impl Step {
         // What has arrived whole is sent on even if the client hangs up while we look at it: without us it would have
         // been out already. Clients that end do not wait for their last batch to be answered.
         let whole = Whole { head, route, parts, captured, trailers, rest, announced };
-        tokio::spawn(self.send_whole(whole)).await.unwrap_or_else(|error| {
-            // Not the error's own text: it repeats what the panic said, which may quote the payload.
-            tracing::error!(panicked = error.is_panic(), "an exchange failed on our side");
+        Surviving::new(self.send_whole(whole)).await.unwrap_or_else(|Panicked| {
+            tracing::error!("an exchange failed on our side");
             respond::text(StatusCode::BAD_GATEWAY, "the exchange failed on our side")
         })
     }

@@ -126,7 +126,7 @@ impl Upstream {
     pub(crate) async fn reach(&self, route: &Route) -> Result<(), UpstreamError> {
         let sender = match self.pool.take(route).await {
             Some(sender) => sender,
-            None => self.open(route).await?,
+            None => Box::pin(self.open(route)).await?,
         };
         // Shared ones are in the pool already.
         if matches!(sender, Sender::Http1(_)) {
@@ -153,7 +153,8 @@ impl Upstream {
                 Some(sender) => sender,
                 None => {
                     reused = false;
-                    self.open(route).await?
+                    // Rare, and large: every request would carry the room for it.
+                    Box::pin(self.open(route)).await?
                 }
             };
             let broken = |error| UpstreamError::Broken(route.authority.clone(), Arc::new(error));
