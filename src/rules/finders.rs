@@ -52,33 +52,28 @@ impl Finder {
         Self::ALL.get(index).copied()
     }
 
-    /// Whether something of this sort could begin in a block. Literals are looked for in all of the text at once.
-    fn could_begin(self, outlines: Outlines) -> bool {
+    /// Where in a block something of this sort could stand. URLs are looked for in all of the text at once.
+    fn places(self, outlines: Outlines) -> u64 {
         match self {
             Self::DigitRun => outlines.digit_run,
             Self::DottedQuad => outlines.dotted_quad,
             Self::HexColon => outlines.hex_colon,
             Self::IbanHead => outlines.iban_head,
             Self::PhoneGroups => outlines.phone_groups,
-            Self::UrlUserinfo => false,
+            Self::UrlUserinfo => 0,
         }
     }
 
-    /// Calls `found` with every candidate that begins in `block` and behind `done`. Returns where to go on.
-    fn find_in(
-        self,
-        text: &[u8],
-        block: Range<usize>,
-        done: usize,
-        found: &mut impl FnMut(Range<usize>),
-    ) -> usize {
+    /// Calls `found` with every candidate at a place that an outline named, of which no part stands before `done`.
+    /// Returns where to go on.
+    fn find_at(self, text: &[u8], at: usize, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
         match self {
-            Self::DigitRun => digit_runs(text, block, done, found),
-            Self::DottedQuad => dotted_quads(text, block, done, found),
-            Self::HexColon => hex_colons(text, block, done, found),
-            Self::IbanHead => iban_heads(text, block, done, found),
-            Self::PhoneGroups => phone_groups(text, block, done, found),
-            Self::UrlUserinfo => url_userinfo(text, block, done, found),
+            Self::DigitRun => digit_run(text, at, found),
+            Self::DottedQuad => dotted_quad(text, at, done, found),
+            Self::HexColon => hex_colon(text, at, done, found),
+            Self::IbanHead => iban_head(text, at, found),
+            Self::PhoneGroups => phone_groups(text, at, found),
+            Self::UrlUserinfo => text.len(),
         }
     }
 }
@@ -89,29 +84,35 @@ pub(super) fn find_all<'f>(
     text: &[u8],
     mut found: impl FnMut(usize, Range<usize>),
 ) {
-    for (index, finder) in finders.clone().enumerate().filter(|(_, finder)| **finder == Finder::UrlUserinfo) {
-        finder.find_in(text, 0..text.len(), 0, &mut |range| found(index, range));
-    }
-    // A block that was looked at may have shown that a long run goes on behind it.
-    let mut done = [0; Finder::ALL.len()];
-    for start in (0..text.len()).step_by(BLOCK) {
-        let outlines = Outlines::of(text, start);
-        if outlines == Outlines::default() {
-            continue;
+    let mut outlined = false;
+    for (index, finder) in finders.clone().enumerate() {
+        match finder {
+            Finder::UrlUserinfo => url_userinfo(text, &mut |range| found(index, range)),
+            _ => outlined = true,
         }
-        let block = start..text.len().min(start + BLOCK);
+    }
+    // A block that was looked at may have shown that something goes on behind it.
+    let mut done = [0; Finder::ALL.len()];
+    let mut from = 0;
+    while outlined && let Some((start, outlines)) = Outlines::next(text, from) {
         for ((index, finder), done) in finders.clone().enumerate().zip(&mut done) {
-            if finder.could_begin(outlines) && *done < block.end {
-                *done = finder.find_in(text, block.clone(), *done, &mut |range| found(index, range));
+            let mut places = finder.places(outlines);
+            while places != 0 {
+                let at = start + places.trailing_zeros() as usize;
+                places &= places - 1;
+                if at >= *done {
+                    *done = finder.find_at(text, at, *done, &mut |range| found(index, range));
+                }
             }
         }
+        from = start + BLOCK;
     }
 }
 
 /// Digits of a payment card number.
 const CARD_DIGITS: Range<usize> = 13..20;
 
-fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
+fn digit_run(text: &[u8], start: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// Groups of a card number that is written with gaps: 4-4-4-4-3 is the longest.
     const GROUPS: usize = 5;
     /// How issuers print them. Other groups of digits are columns of a table.
@@ -122,201 +123,148 @@ fn digit_runs(text: &[u8], block: Range<usize>, done: usize, found: &mut impl Fn
         let limit = text.len().min(from + CARD_DIGITS.end + 1);
         skip_digits(&text[..limit], from)
     };
-    let mut at = block.start.max(done);
-    while let Some(start) = next_digit(text, at, block.end) {
-        let end = group_end(start);
-        let digits = end - start;
-        at = if digits > CARD_DIGITS.end { skip_digits(text, end) } else { end };
-        let in_a_word = start > 0 && (is_word(text[start - 1]) || text[start - 1] == b'.');
-        if in_a_word || matches!(text[start], b'0' | b'1' | b'7' | b'9') {
-            continue;
+    let end = group_end(start);
+    let digits = end - start;
+    if start.checked_sub(1).is_some_and(|before| is_word(text[before]) || text[before] == b'.') {
+        return end;
+    }
+    if CARD_DIGITS.contains(&digits) && !text.get(end).is_some_and(|byte| is_word(*byte)) {
+        found(start..end);
+        return end;
+    }
+    if digits != 4 {
+        return end;
+    }
+    let (mut total, mut last) = (digits, end);
+    let (mut ends, mut count) = ([0; GROUPS], 0);
+    let mut sizes = [digits; GROUPS];
+    for group in 1..GROUPS {
+        if !matches!(text.get(last), Some(b' ' | b'-')) || !digit(last + 1) {
+            break;
         }
-        if CARD_DIGITS.contains(&digits) && !text.get(end).is_some_and(|byte| is_word(*byte)) {
-            found(start..end);
-            continue;
+        let next = group_end(last + 1);
+        let size = next - (last + 1);
+        if !(2..=6).contains(&size) || total + size >= CARD_DIGITS.end {
+            break;
         }
-        if digits != 4 {
-            continue;
-        }
-        let (mut total, mut last) = (digits, end);
-        let (mut ends, mut count) = ([0; GROUPS], 0);
-        let mut sizes = [digits; GROUPS];
-        for group in 1..GROUPS {
-            if !matches!(text.get(last), Some(b' ' | b'-')) || !digit(last + 1) {
-                break;
-            }
-            let next = group_end(last + 1);
-            let size = next - (last + 1);
-            if !(2..=6).contains(&size) || total + size >= CARD_DIGITS.end {
-                break;
-            }
-            (total, last) = (total + size, next);
-            sizes[group] = size;
-            if PRINTED.contains(&&sizes[..=group]) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
-                ends[count] = last;
-                count += 1;
-            }
-        }
-        // The longest first: a shorter number may be the beginning of it.
-        for end in ends[..count].iter().rev() {
-            found(start..*end);
+        (total, last) = (total + size, next);
+        sizes[group] = size;
+        if PRINTED.contains(&&sizes[..=group]) && !text.get(last).is_some_and(|byte| is_word(*byte)) {
+            ends[count] = last;
+            count += 1;
         }
     }
-    at.max(block.end)
-}
-
-/// The next digit at or after `at`, and before `end`.
-fn next_digit(text: &[u8], at: usize, end: usize) -> Option<usize> {
-    text.get(at..end)?.iter().position(u8::is_ascii_digit).map(|offset| at + offset)
+    // The longest first: a shorter number may be the beginning of it.
+    for end in ends[..count].iter().rev() {
+        found(start..*end);
+    }
+    end
 }
 
 fn skip_digits(text: &[u8], at: usize) -> usize {
     text[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(text.len(), |offset| at + offset)
 }
 
-fn dotted_quads(
-    text: &[u8],
-    block: Range<usize>,
-    mut done: usize,
-    found: &mut impl FnMut(Range<usize>),
-) -> usize {
-    for dot in memchr::memchr_iter(b'.', &text[block.clone()]).map(|offset| block.start + offset) {
-        if dot < done || dot == 0 || !text[dot - 1].is_ascii_digit() {
-            continue;
-        }
-        let start =
-            (done.max(dot.saturating_sub(4))..dot).rev().take_while(|at| text[*at].is_ascii_digit()).last();
-        let Some(start) = start else { continue };
-        let end = text[dot..]
-            .iter()
-            .position(|byte| !byte.is_ascii_digit() && *byte != b'.')
-            .map_or(text.len(), |offset| dot + offset);
-        done = end;
-        // A full stop may follow an address.
-        let end = if text[end - 1] == b'.' { end - 1 } else { end };
-        let before = start.checked_sub(1).map(|at| text[at]);
-        let quad = &text[start..end];
-        if quad.len() <= 15
-            && memchr::memchr_iter(b'.', quad).count() == 3
-            && !before.is_some_and(|byte| is_word(byte) || byte == b'.' || byte == b'-')
-            && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-')
-        {
-            found(start..end);
-        }
+fn dotted_quad(text: &[u8], dot: usize, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
+    let start =
+        (done.max(dot.saturating_sub(4))..dot).rev().take_while(|at| text[*at].is_ascii_digit()).last();
+    let Some(start) = start else { return done };
+    let reach = text[dot..]
+        .iter()
+        .position(|byte| !byte.is_ascii_digit() && *byte != b'.')
+        .map_or(text.len(), |offset| dot + offset);
+    // A full stop may follow an address.
+    let end = if text[reach - 1] == b'.' { reach - 1 } else { reach };
+    let before = start.checked_sub(1).map(|at| text[at]);
+    let quad = &text[start..end];
+    if quad.len() <= 15
+        && memchr::memchr_iter(b'.', quad).count() == 3
+        && !before.is_some_and(|byte| is_word(byte) || byte == b'.' || byte == b'-')
+        && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-')
+    {
+        found(start..end);
     }
-    done
+    reach
 }
 
-fn hex_colons(
-    text: &[u8],
-    block: Range<usize>,
-    mut done: usize,
-    found: &mut impl FnMut(Range<usize>),
-) -> usize {
+fn hex_colon(text: &[u8], colon: usize, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// The longest text form of an IPv6 address.
     const LONGEST: usize = 45;
-    for colon in memchr::memchr_iter(b':', &text[block.clone()]).map(|offset| block.start + offset) {
-        // Most colons stand between a key and a value.
-        let next = text.get(colon + 1).copied().unwrap_or_default();
-        if colon < done || !(next == b':' || next.is_ascii_hexdigit()) {
-            continue;
-        }
-        let start = (done.max(colon.saturating_sub(5))..colon)
-            .rev()
-            .take_while(|at| text[*at].is_ascii_hexdigit())
-            .last()
-            .unwrap_or(colon);
-        let mut end = text[colon..]
-            .iter()
-            .position(|byte| !byte.is_ascii_hexdigit() && !matches!(byte, b':' | b'.'))
-            .map_or(text.len(), |offset| colon + offset);
-        done = end.max(colon + 1);
-        while end > colon
-            && (text[end - 1] == b'.' || (text[end - 1] == b':' && !text[..end].ends_with(b"::")))
-        {
-            end -= 1;
-        }
-        let before = start.checked_sub(1).map(|at| text[at]);
-        if end - start <= LONGEST
-            && memchr::memchr_iter(b':', &text[start..end]).count() >= 2
-            && !before.is_some_and(|byte| is_word(byte) || byte == b':' || byte == b'.')
-            && !text.get(end).is_some_and(|byte| is_word(*byte))
-        {
-            found(start..end);
-        }
+    // Most colons stand between a key and a value.
+    let next = text.get(colon + 1).copied().unwrap_or_default();
+    if !(next == b':' || next.is_ascii_hexdigit()) {
+        return done;
     }
-    done
+    let start = (done.max(colon.saturating_sub(5))..colon)
+        .rev()
+        .take_while(|at| text[*at].is_ascii_hexdigit())
+        .last()
+        .unwrap_or(colon);
+    let reach = text[colon..]
+        .iter()
+        .position(|byte| !byte.is_ascii_hexdigit() && !matches!(byte, b':' | b'.'))
+        .map_or(text.len(), |offset| colon + offset);
+    let mut end = reach;
+    while end > colon && (text[end - 1] == b'.' || (text[end - 1] == b':' && !text[..end].ends_with(b"::"))) {
+        end -= 1;
+    }
+    let before = start.checked_sub(1).map(|at| text[at]);
+    if end - start <= LONGEST
+        && memchr::memchr_iter(b':', &text[start..end]).count() >= 2
+        && !before.is_some_and(|byte| is_word(byte) || byte == b':' || byte == b'.')
+        && !text.get(end).is_some_and(|byte| is_word(*byte))
+    {
+        found(start..end);
+    }
+    reach
 }
 
-fn iban_heads(text: &[u8], block: Range<usize>, done: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
-    let whole = &text[..text.len().min(block.end + 3)];
-    for (at, head) in whole.windows(4).enumerate().skip(block.start) {
-        let [a, b, c, d] = [head[0], head[1], head[2], head[3]];
-        let is_upper = a.is_ascii_uppercase();
-        let one_case = is_upper && b.is_ascii_uppercase() || a.is_ascii_lowercase() && b.is_ascii_lowercase();
-        if !(c.is_ascii_digit() && d.is_ascii_digit() && one_case) {
-            continue;
-        }
-        let same_case =
-            |byte: u8| if is_upper { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
-        if at.checked_sub(1).is_some_and(|before| is_word(text[before])) {
-            continue;
-        }
-        // The country says how long it is; printed ones have a space after every fourth character.
-        let Some(length) = iban_length(head) else { continue };
-        let (mut end, mut characters) = (at, 0);
-        while characters < length {
-            match text.get(end) {
-                Some(byte) if same_case(*byte) || byte.is_ascii_digit() => characters += 1,
-                Some(b' ') if characters % 4 == 0 && text[end - 1] != b' ' => {}
-                _ => break,
-            }
-            end += 1;
-        }
-        if characters == length && !text.get(end).is_some_and(|byte| is_word(*byte)) {
-            found(at..end);
-        }
+fn iban_head(text: &[u8], at: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
+    let Some(head) = text[at..].first_chunk::<4>() else { return at };
+    let is_upper = head[0].is_ascii_uppercase();
+    let same_case = |byte: u8| if is_upper { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
+    let is_head = same_case(head[0]) && same_case(head[1]) && head[2..].iter().all(u8::is_ascii_digit);
+    if !is_head || at.checked_sub(1).is_some_and(|before| is_word(text[before])) {
+        return at;
     }
-    done
+    // The country says how long it is; printed ones have a space after every fourth character.
+    let Some(length) = iban_length(head) else { return at };
+    let (mut end, mut characters) = (at, 0);
+    while characters < length {
+        match text.get(end) {
+            Some(byte) if same_case(*byte) || byte.is_ascii_digit() => characters += 1,
+            Some(b' ') if characters % 4 == 0 && text[end - 1] != b' ' => {}
+            _ => break,
+        }
+        end += 1;
+    }
+    if characters == length && !text.get(end).is_some_and(|byte| is_word(*byte)) {
+        found(at..end);
+    }
+    at
 }
 
-fn phone_groups(
-    text: &[u8],
-    block: Range<usize>,
-    done: usize,
-    found: &mut impl FnMut(Range<usize>),
-) -> usize {
+/// `exchange` is where three digits, a gap and four digits begin.
+fn phone_groups(text: &[u8], exchange: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
     /// An exchange, a gap and a line.
     const TAIL: usize = 8;
     let is_gap = |byte: u8| matches!(byte, b' ' | b'-' | b'.');
-    let are_digits =
-        |range: Range<usize>| text.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
-    let mut at = block.start.max(done);
-    while let Some(digit) = next_digit(text, at, block.end) {
-        // What leads up to an exchange is no digit, so that it is a run of its own.
-        at = skip_digits(text, digit);
-        let end = digit + TAIL;
-        let is_tail = at == digit + 3
-            && text.get(at).is_some_and(|byte| is_gap(*byte))
-            && are_digits(digit + 4..end)
-            && !text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-');
-        if !is_tail {
-            continue;
-        }
-        let Some(start) = area_start(text, digit) else { continue };
-        // The country's own number, which some write in front.
-        let start = match text[..start] {
-            [.., b'1', gap] if is_gap(gap) => start - 2,
-            _ => start,
-        };
-        let before = start.checked_sub(1).map(|before| text[before]);
-        if before.is_some_and(|byte| is_word(byte) || matches!(byte, b'+' | b'-' | b'.' | b'/')) {
-            continue;
-        }
-        at = end;
-        found(start..end);
+    let end = exchange + TAIL;
+    if text.get(end).is_some_and(|byte| is_word(*byte) || *byte == b'-') {
+        return exchange;
     }
-    at.max(block.end)
+    let Some(start) = area_start(text, exchange) else { return exchange };
+    // The country's own number, which some write in front.
+    let start = match text[..start] {
+        [.., b'1', gap] if is_gap(gap) => start - 2,
+        _ => start,
+    };
+    let before = start.checked_sub(1).map(|before| text[before]);
+    if before.is_some_and(|byte| is_word(byte) || matches!(byte, b'+' | b'-' | b'.' | b'/')) {
+        return exchange;
+    }
+    found(start..end);
+    end
 }
 
 /// Where the area code begins that stands before `exchange`: `(415) `, `(415)`, `415-`, `415.`, `415 `.
@@ -332,16 +280,11 @@ fn area_start(text: &[u8], exchange: usize) -> Option<usize> {
     Some(exchange - length)
 }
 
-fn url_userinfo(
-    text: &[u8],
-    block: Range<usize>,
-    mut done: usize,
-    found: &mut impl FnMut(Range<usize>),
-) -> usize {
+fn url_userinfo(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
     /// Longer user information is a token, and other rules know those.
     const LONGEST: usize = 512;
-    let reach = &text[block.start..text.len().min(block.end + 2)];
-    for slashes in SLASHES.find_iter(reach).map(|offset| block.start + offset) {
+    let mut done = 0;
+    for slashes in SLASHES.find_iter(text) {
         let scheme = (done.max(slashes.saturating_sub(24))..slashes)
             .rev()
             .take_while(|at| text[*at].is_ascii_alphanumeric() || matches!(text[*at], b'+' | b'.' | b'-'))
@@ -362,7 +305,6 @@ fn url_userinfo(
             found(scheme..at + 1);
         }
     }
-    done
 }
 
 fn is_word(byte: u8) -> bool {

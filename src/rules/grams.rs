@@ -4,6 +4,10 @@
 //! the two neighbouring triples that text holds least are in it, so that one of them lies at an offset that is looked
 //! at. What one literal more costs is two places; a pass costs the same for ten literals as for a thousand.
 
+use std::sync::LazyLock;
+
+use fearless_simd::{Level, dispatch, prelude::*, u8x32, u16x16};
+
 /// Bytes of a gram.
 const GRAM: usize = 3;
 
@@ -13,17 +17,27 @@ const STRIDE: usize = 2;
 /// Literals that are shorter have no two triples.
 pub(super) const SHORTEST: usize = GRAM + STRIDE - 1;
 
-/// Bits of the filter's number of places: 32 KiB stay in the innermost caches, and 1,000 literals leave 15 of 16 unset.
+/// Places of the filter that can be set: 32 KiB stay in the innermost caches, and 1,000 literals leave 15 of 16 unset.
 const FILTER_BITS: u32 = 15;
 
-/// Bytes of text per round: six grams at even offsets, and what the last one reaches beyond.
-const WINDOW: usize = 14;
-const ROUND: usize = 12;
+/// Numbers of 16 bits: no look needs a check of its bounds. The upper half is never touched.
+const FILTER_PLACES: usize = 1 << u16::BITS;
+
+/// Bytes of text per batch, grams at even offsets of it, and the bytes that the last one and the byte behind it reach
+/// beyond.
+const BATCH: usize = 256;
+const LOOKS: usize = BATCH / STRIDE;
+const WINDOW: usize = BATCH + STRIDE;
+
+/// Bytes of text per vector, and looks at it.
+const VECTOR: usize = 32;
+const LANES: usize = VECTOR / STRIDE;
 
 /// Literals and the number of each.
 #[derive(Debug)]
 pub(super) struct Grams {
-    filter: Box<[u8; 1 << FILTER_BITS]>,
+    /// For each place the kinds of bytes ([`kind`]) that may stand behind a gram, one bit each: 0 where no gram is.
+    filter: Box<[u8; FILTER_PLACES]>,
     /// Where each slot's entries begin; one more than there are slots.
     starts: Vec<u32>,
     /// Bits of a hash that are not its slot.
@@ -44,17 +58,27 @@ struct Entry {
 impl Grams {
     /// Takes literals, each with its number, of at least [`SHORTEST`] bytes each.
     pub(super) fn new(anchors: Vec<(Box<[u8]>, u32)>) -> Self {
+        /// How much rarer a gram is if the byte behind it counts too.
+        const BEHIND: usize = 4;
+        let common = &*COMMON;
+        let mut filter = Box::new([0; FILTER_PLACES]);
         let mut entries: Vec<Entry> = Vec::with_capacity(anchors.len() * STRIDE);
         for (index, (anchor, _)) in anchors.iter().enumerate() {
             let gram_at = |offset: usize| gram(&anchor[offset..]);
             let cost = |offset: usize| {
-                let both = [gram_at(offset), gram_at(offset + 1)];
-                let taken = entries.iter().filter(|entry| both.contains(&entry.gram)).count();
-                both.map(commonness).iter().sum::<usize>() + taken
+                let cost = |offset: usize| {
+                    let taken = entries.iter().filter(|entry| entry.gram == gram_at(offset)).count();
+                    let known = anchor.get(offset + GRAM).is_some();
+                    taken + common.of(gram_at(offset)) / if known { BEHIND } else { 1 }
+                };
+                cost(offset) + cost(offset + 1)
             };
             let offset = (0..=anchor.len() - SHORTEST).min_by_key(|offset| cost(*offset)).unwrap_or(0);
             for offset in offset..offset + STRIDE {
-                entries.push(Entry { gram: gram_at(offset), offset: offset as u32, anchor: index as u32 });
+                let gram = gram_at(offset);
+                filter[usize::from(place(gram))] |=
+                    anchor.get(offset + GRAM).map_or(u8::MAX, |byte| kind(*byte));
+                entries.push(Entry { gram, offset: offset as u32, anchor: index as u32 });
             }
         }
         let slots = (entries.len() * 4).next_power_of_two().max(64);
@@ -64,45 +88,36 @@ impl Grams {
         let starts = (0..=slots)
             .map(|wanted| entries.partition_point(|entry| slot(entry.gram) < wanted) as u32)
             .collect();
-        let mut filter = Box::new([0; 1 << FILTER_BITS]);
-        for entry in &entries {
-            filter[place(entry.gram)] = 1;
-        }
         Self { filter, starts, shift, entries, anchors }
     }
 
-    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(u32, usize)) {
+    pub(super) fn find(&self, text: &[u8], found: &mut impl FnMut(u32, usize)) {
+        let level = Level::new();
+        let (mut batch, mut kinds) = (Batch::default(), [0; LOOKS]);
         let mut at = 0;
         while let Some(window) = text.get(at..).and_then(<[u8]>::first_chunk::<WINDOW>) {
-            let low = load(window, 0);
-            let high = load(window, WINDOW - 8);
-            let possible = [
-                self.possible(low),
-                self.possible(low >> 16),
-                self.possible(low >> 32),
-                self.possible(high),
-                self.possible(high >> 16),
-                self.possible(high >> 32),
-            ];
-            if possible.iter().fold(0, |any, possible| any | possible) != 0 {
-                for (index, possible) in possible.iter().enumerate() {
-                    if *possible != 0 {
-                        self.verify(text, at + index * STRIDE, &mut found);
-                    }
-                }
+            dispatch!(level, simd => batch.read(simd, window));
+            self.look(&batch.places, &mut kinds);
+            let mut possible = dispatch!(level, simd => batch.possible(simd, &kinds));
+            while possible != 0 {
+                self.verify(text, at + possible.trailing_zeros() as usize * STRIDE, found);
+                possible &= possible - 1;
             }
-            at += ROUND;
+            at += BATCH;
         }
         while at + GRAM <= text.len() {
-            self.verify(text, at, &mut found);
+            self.verify(text, at, found);
             at += STRIDE;
         }
     }
 
-    /// Not 0 if some literal may be known by the first three of these bytes.
-    #[inline(always)]
-    fn possible(&self, bytes: u64) -> u8 {
-        self.filter[place(bytes as u32)]
+    /// Looks places up. A function of its own: numbers go through memory, which costs less than taking them out of a
+    /// vector one by one.
+    #[inline(never)]
+    fn look(&self, places: &[u16; LOOKS], kinds: &mut [u16; LOOKS]) {
+        for (kinds, place) in kinds.iter_mut().zip(places) {
+            *kinds = u16::from(self.filter[usize::from(*place)]);
+        }
     }
 
     #[inline(never)]
@@ -127,17 +142,65 @@ fn gram(bytes: &[u8]) -> u32 {
     bytes.iter().take(GRAM).rev().fold(0, |gram, byte| gram << 8 | u32::from(*byte))
 }
 
-#[inline(always)]
-fn load(window: &[u8; WINDOW], from: usize) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&window[from..from + 8]);
-    u64::from_le_bytes(bytes)
+/// What the first two bytes of a gram and its third are multiplied with: odd, without a pattern in their bits.
+const PAIR_FACTOR: u16 = 0x9e35;
+const THIRD_FACTOR: u16 = 0x6a4d;
+
+/// The place of a gram in the filter.
+const fn place(gram: u32) -> u16 {
+    let (pair, third) = (gram as u16, (gram >> u16::BITS) as u16);
+    pair.wrapping_mul(PAIR_FACTOR).wrapping_add(third.wrapping_mul(THIRD_FACTOR)) >> (u16::BITS - FILTER_BITS)
 }
 
-/// The place of a gram in the filter, whatever its fourth byte is: that one is multiplied out of the number.
-#[inline(always)]
-const fn place(gram: u32) -> usize {
-    (gram.wrapping_mul(0x3779_b100) >> (u32::BITS - FILTER_BITS)) as usize
+/// The kind of a byte that stands behind a gram, as one of eight bits.
+const fn kind(byte: u8) -> u8 {
+    1 << ((byte ^ (byte >> 4)) & 7)
+}
+
+/// What is to be looked up of [`BATCH`] bytes of text.
+struct Batch {
+    /// For the gram at each even offset its [`place`].
+    places: [u16; LOOKS],
+    /// The [`kind`] of the byte behind each gram.
+    behind: [u16; LOOKS],
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { places: [0; LOOKS], behind: [0; LOOKS] }
+    }
+}
+
+impl Batch {
+    #[inline(always)]
+    fn read<S: Simd>(&mut self, simd: S, window: &[u8; WINDOW]) {
+        let splat = |number: u16| u16x16::splat(simd, number);
+        let bits: u8x32<S> = u8x32::from_fn(simd, |index| 1 << (index % 8));
+        let vectors = self.places.chunks_exact_mut(LANES).zip(self.behind.chunks_exact_mut(LANES));
+        for (index, (places, behind)) in vectors.enumerate() {
+            let start = index * VECTOR;
+            let pairs: u16x16<S> = u8x32::from_slice(simd, &window[start..start + VECTOR]).bitcast();
+            let next: u16x16<S> =
+                u8x32::from_slice(simd, &window[start + STRIDE..start + STRIDE + VECTOR]).bitcast();
+            let (third, fourth) = (next & splat(0xff), next >> 8);
+            let sums = pairs * splat(PAIR_FACTOR) + third * splat(THIRD_FACTOR);
+            (sums >> (u16::BITS - FILTER_BITS)).store_slice(places);
+            let kinds = ((fourth ^ (fourth >> 4)) & splat(7)).to_bytes();
+            let kinds: u16x16<S> = bits.swizzle_dyn_within_blocks(kinds).bitcast();
+            (kinds & splat(0xff)).store_slice(behind);
+        }
+    }
+
+    /// A bit for each look of which the filter holds the kind of the byte behind.
+    #[inline(always)]
+    fn possible<S: Simd>(&self, simd: S, kinds: &[u16; LOOKS]) -> u128 {
+        let vectors = self.behind.chunks_exact(LANES).zip(kinds.chunks_exact(LANES));
+        vectors.enumerate().fold(0, |possible, (index, (behind, kinds))| {
+            let both = u16x16::from_slice(simd, behind) & u16x16::from_slice(simd, kinds);
+            let here = both.simd_ne(u16x16::splat(simd, 0)).to_bitmask();
+            possible | u128::from(here) << (index * LANES)
+        })
+    }
 }
 
 #[inline(always)]
@@ -146,8 +209,32 @@ const fn hash(gram: u32) -> u32 {
     gram.wrapping_mul(0x9e37_79b1)
 }
 
+/// How often telemetry holds a gram.
+struct Common {
+    /// By place in a filter, in samples of telemetry and names that it is made of.
+    counts: Vec<u16>,
+}
+
+static COMMON: LazyLock<Common> = LazyLock::new(|| {
+    let samples = [include_str!("../../rules/check-sample.json"), include_str!("../../rules/events.toml")];
+    let mut counts = vec![0_u16; 1 << FILTER_BITS];
+    for window in samples.iter().flat_map(|sample| sample.as_bytes().windows(GRAM)) {
+        let count = &mut counts[usize::from(place(gram(window)))];
+        *count = count.saturating_add(1);
+    }
+    Common { counts }
+});
+
+impl Common {
+    fn of(&self, gram: u32) -> usize {
+        /// What was seen says more than what bytes usually are in.
+        const SEEN: usize = 20;
+        usize::from(self.counts[usize::from(place(gram))]) * SEEN + usually(gram)
+    }
+}
+
 /// How often text holds a gram, roughly: the sum over its bytes of what JSON with English words in it is made of.
-fn commonness(gram: u32) -> usize {
+fn usually(gram: u32) -> usize {
     gram.to_le_bytes()
         .into_iter()
         .take(GRAM)

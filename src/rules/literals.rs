@@ -98,9 +98,9 @@ impl Literals {
 impl Pass {
     /// Calls `found` with the number and the offset of each anchor, nearly in order: an anchor is reported before
     /// another only if it does not begin behind the other's end.
-    pub(super) fn find(&self, text: &[u8], found: impl FnMut(u32, usize)) {
+    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(u32, usize)) {
         match self {
-            Self::Grams(grams) => grams.find(text, found),
+            Self::Grams(grams) => grams.find(text, &mut found),
             Self::Short(short) => short.find(text, found),
         }
     }
