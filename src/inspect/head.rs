@@ -130,8 +130,7 @@ impl Head {
         for part in self.parts() {
             let mask = |at: usize| {
                 let hit: &Hit = &part.hits[at];
-                let value = &part.document.text(hit.text)[hit.range.clone()];
-                Cow::Owned(String::from(walk::preview(inspector, hit, value)))
+                Cow::Owned(String::from(walk::preview(inspector, hit, &hit.value(&part.document))))
             };
             inspector.options.capture.fields(&part.document, &part.hits, mask, &mut keep);
         }

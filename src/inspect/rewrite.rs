@@ -16,7 +16,7 @@ use crate::{
     encoding::{self, Coding},
     model::{
         Action, AppliedEdit, CapturedBody, CapturedRequest, Document, Edit, Field, FieldKind, NodeId,
-        PathWriter, RedactBy, Redaction, Replacement, Rewriting, RewrittenRequest, TextId,
+        PathWriter, RedactBy, Redaction, Rewriting, RewrittenRequest, TextId,
     },
     payload::{self, Pack, SpliceError, Surroundings},
     redaction::{Kept, Place, Redactor, Tree, Whom},
@@ -249,16 +249,13 @@ impl Round {
                     rewriting.edits_left_out += 1;
                     continue;
                 }
-                let with = match &edit.with {
-                    Replacement::Null | Replacement::Remove => "",
-                    Replacement::Text(text) => text,
-                };
+                let with = payload::told(document, edit);
                 rewriting.edits.push(AppliedEdit {
                     path: paths.field_path(document.field(edit.node)),
                     method: (*method).into(),
-                    before: edit.range.len() as u32,
+                    before: document.value(edit.node, edit.text, edit.range.clone()).len() as u32,
                     after: with.len() as u32,
-                    with: if *keeps_nothing { with.into() } else { "".into() },
+                    with: if *keeps_nothing { (*with).into() } else { "".into() },
                 });
             }
         }

@@ -365,10 +365,11 @@ pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit])
     let mut seen: HashMap<_, (Fingerprint, Box<str>)> = HashMap::new();
     let finding = |hit: &Hit| {
         let rule = &inspector.rules.rules()[hit.rule];
-        let value = &document.text(hit.text)[hit.range.clone()];
+        let value = hit.value(document);
+        let length = value.len() as u32;
         let (fingerprint, preview) = seen
             .entry((hit.rule, value))
-            .or_insert_with(|| (inspector.key.fingerprint(value), rules::preview(rule, value)));
+            .or_insert_with_key(|(_, value)| (inspector.key.fingerprint(value), rules::preview(rule, value)));
         let Range { start, end } = document.body_span(hit.text, hit.range.clone());
         Finding {
             rule: rule.id.clone(),
@@ -377,7 +378,7 @@ pub(super) fn findings(inspector: &Inspector, document: &Document, hits: &[Hit])
             confidence: hit.confidence,
             path: paths.field_path(document.field(hit.node)),
             span: start as u32..end as u32,
-            length: value.len() as u32,
+            length,
             fingerprint: *fingerprint,
             preview: preview.clone(),
         }
@@ -397,7 +398,7 @@ fn undescribed(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<
             confidence: hit.confidence,
             path: paths.field_path(document.field(hit.node)),
             span: 0..0,
-            length: hit.range.len() as u32,
+            length: hit.value(document).len() as u32,
             fingerprint: Fingerprint::from_bytes([0; 8]),
             preview: "".into(),
         }
@@ -409,7 +410,7 @@ fn undescribed(inspector: &Inspector, document: &Document, hits: &[Hit]) -> Vec<
 fn paths<'d>(inspector: &Inspector, document: &'d Document, hits: &[Hit]) -> PathWriter<'d> {
     let mask = |at: usize| {
         let hit: &Hit = &hits[at];
-        Cow::Owned(preview(inspector, hit, &document.text(hit.text)[hit.range.clone()]).into())
+        Cow::Owned(preview(inspector, hit, &hit.value(document)).into())
     };
     PathWriter::new(document).masking(names::masked(document, hits, mask))
 }

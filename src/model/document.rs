@@ -9,8 +9,10 @@ use bytes::Bytes;
 use crate::model::{FieldPath, NotInspected, path_writer::path_of};
 
 mod builder;
+mod number;
 
 pub use builder::{Change, DocumentBuilder, Mark};
+pub use number::{BinaryNumber, Digits};
 
 /// One text of a document: 0 is the body itself, the others were opened out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,24 +100,8 @@ pub enum FieldKind {
     /// Text of which a plain copy stands in another text, see [`Document::plain`]: because it is written with the
     /// escapes of its format (JSON's, a form's), or because it holds JSON that was opened there.
     EscapedString,
-    /// A number in a binary format; `value` decodes it, and there is no text to scan.
+    /// A number in a binary format: there is no text to scan, and [`Field::digits`] reads it.
     Binary(BinaryNumber),
-}
-
-/// How the bytes of a binary number are to be read. Protobuf's wire forms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are protobuf's own")]
-pub enum BinaryNumber {
-    Bool,
-    Double,
-    Fixed32,
-    Fixed64,
-    Float,
-    Sfixed32,
-    Sfixed64,
-    Sint,
-    Varint,
-    VarintSigned,
 }
 
 impl FieldKind {
@@ -483,6 +469,16 @@ impl Document {
         range
     }
 
+    /// What people read at a place in the field `id`: a binary number in decimal, all else as it stands there.
+    pub fn value(&self, id: NodeId, text: TextId, range: Range<usize>) -> Cow<'_, [u8]> {
+        let field = self.field(id);
+        let is_whole = (field.text(), field.span()) == (text, range.clone());
+        match field.digits().filter(|_| is_whole) {
+            Some(digits) => digits.as_str().as_bytes().to_vec().into(),
+            None => self.text(text)[range].into(),
+        }
+    }
+
     /// The plain form of a string with escapes, if it was decoded: its text and range.
     pub fn plain(&self, id: NodeId) -> Option<(TextId, Range<usize>)> {
         let node = &self.nodes[id.index()];
@@ -609,7 +605,7 @@ impl<'d> Field<'d> {
     /// Its value for people: text as text, binary numbers in digits, other bytes as hex.
     pub fn display(self) -> Cow<'d, str> {
         match self.kind() {
-            FieldKind::Binary(number) => number.display(self.raw()).into(),
+            FieldKind::Binary(number) => number.digits(self.raw()).as_str().to_owned().into(),
             FieldKind::Bytes => {
                 let mut text = String::with_capacity(self.raw().len() * 2);
                 for byte in self.raw() {
@@ -618,6 +614,14 @@ impl<'d> Field<'d> {
                 text.into()
             }
             _ => String::from_utf8_lossy(self.plain()),
+        }
+    }
+
+    /// Its value in decimal, if it is a binary number.
+    pub fn digits(self) -> Option<Digits> {
+        match self.kind() {
+            FieldKind::Binary(number) => Some(number.digits(self.raw())),
+            _ => None,
         }
     }
 
@@ -681,33 +685,6 @@ fn percent_key(raw: &[u8]) -> Vec<u8> {
         });
     }
     plain
-}
-
-impl BinaryNumber {
-    fn display(self, raw: &[u8]) -> String {
-        let varint = || {
-            raw.iter().take(10).enumerate().fold(0_u64, |value, (index, byte)| {
-                value | u64::from(byte & 0x7f).wrapping_shl(7 * index as u32)
-            })
-        };
-        let fixed64 = || raw.try_into().map(u64::from_le_bytes).unwrap_or_default();
-        let fixed32 = || raw.try_into().map(u32::from_le_bytes).unwrap_or_default();
-        match self {
-            Self::Bool => (varint() != 0).to_string(),
-            Self::Double => f64::from_bits(fixed64()).to_string(),
-            Self::Fixed32 => fixed32().to_string(),
-            Self::Fixed64 => fixed64().to_string(),
-            Self::Float => f32::from_bits(fixed32()).to_string(),
-            Self::Sfixed32 => fixed32().cast_signed().to_string(),
-            Self::Sfixed64 => fixed64().cast_signed().to_string(),
-            Self::Sint => {
-                let value = varint();
-                ((value >> 1).cast_signed() ^ -((value & 1).cast_signed())).to_string()
-            }
-            Self::Varint => varint().to_string(),
-            Self::VarintSigned => varint().cast_signed().to_string(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ pub use decision::{
 };
 pub use destination::{Destination, DestinationId, DestinationKind};
 pub use document::{
-    BinaryNumber, Change, Document, DocumentBuilder, Field, FieldKind, Label, Mark, Name, NodeId, Piece,
-    SpanMap, TextId,
+    BinaryNumber, Change, Digits, Document, DocumentBuilder, Field, FieldKind, Label, Mark, Name, NodeId,
+    Piece, SpanMap, TextId,
 };
 pub use finding::{Confidence, Finding, RuleId, Severity};
 pub use fingerprint::{Fingerprint, FingerprintKey};

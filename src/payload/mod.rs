@@ -29,7 +29,7 @@ pub use container::Budget;
 pub use format::{PayloadFormat, Recognition, decode, decode_stream, recognise};
 pub use head::{headers, path, query};
 pub use otlp::{Content, OtlpEncoding, Signal, StreamMessage};
-pub use splice::{Pack, SpliceError, Surroundings, item_told, splice, splice_within};
+pub use splice::{Pack, SpliceError, Surroundings, item_told, splice, splice_within, told};
 
 /// Why a payload was not taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

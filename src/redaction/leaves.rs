@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, ops::Range};
 
-use crate::model::{Document, Field, FieldKind, NodeId};
+use crate::model::{BinaryNumber, Document, Field, FieldKind, NodeId};
 
 use super::{Kept, Place};
 
@@ -123,9 +123,9 @@ impl Children {
 
 fn stays_by_type(kind: FieldKind, kept: Kept<'_>) -> bool {
     let name = match kind {
-        FieldKind::Bool => "bool",
+        FieldKind::Binary(BinaryNumber::Bool) | FieldKind::Bool => "bool",
         FieldKind::Null => return true,
-        FieldKind::Number | FieldKind::Binary(_) => "number",
+        FieldKind::Binary(_) | FieldKind::Number => "number",
         _ => return false,
     };
     kept.types.iter().any(|kept| **kept == *name)

@@ -131,8 +131,9 @@ impl Redactor {
         redaction: &Redaction,
         whom: Whom<'_>,
     ) -> Option<Edit> {
-        let value = document.text(place.text).get(place.range.clone())?;
-        let with = self.replacement(redaction, value, whom)?;
+        document.text(place.text).get(place.range.clone())?;
+        let value = document.value(place.node, place.text, place.range.clone());
+        let with = self.replacement(redaction, &value, whom)?;
         Some(Edit { text: place.text, range: place.range.clone(), node: place.node, with })
     }
 

@@ -9,7 +9,7 @@ use crate::{
     model::{DestinationId, Document, Field, FieldKind, Name, PathPattern, PathWriter},
     rules::{
         Hit, Rule, RuleSet,
-        scan::{applies_to, judge_value},
+        scan::{applies_to, is_number, judge_value},
         spec::Kind,
     },
 };
@@ -136,7 +136,7 @@ impl FieldIndex {
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
                 continue;
             }
-            if matches!(field.kind(), FieldKind::Null | FieldKind::Binary(_)) || field.span().is_empty() {
+            if field.kind() == FieldKind::Null || field.span().is_empty() {
                 continue;
             }
             let mut last = None;
@@ -155,9 +155,7 @@ impl FieldIndex {
                 }
                 last = Some(index);
                 // Content is text: a number behind such a name counts something.
-                if matches!(field.kind(), FieldKind::Bool | FieldKind::Number)
-                    && rule.category.starts_with("content")
-                {
+                if rule.category.starts_with("content") && counts(document, field) {
                     continue;
                 }
                 let plain = match field.kind() {
@@ -165,10 +163,12 @@ impl FieldIndex {
                     _ => None,
                 };
                 let (text, range) = plain.unwrap_or_else(|| (field.text(), field.span()));
-                let value = &document.text(text)[range.clone()];
                 if is_inside(field, index, &found[first..]) {
                     continue;
                 }
+                let digits = field.digits();
+                let value = digits.as_ref().map(|digits| digits.as_str().as_bytes());
+                let value = value.unwrap_or_else(|| &document.text(text)[range.clone()]);
                 if let Some(confidence) = judge_value(rule, value, b"") {
                     found.push(Hit { rule: index, text, range, node: field.id(), confidence });
                 }
@@ -201,6 +201,19 @@ impl FieldIndex {
             return (NONE, NONE);
         }
         (self.named.get(&*name).map_or(NONE, Vec::as_slice), NONE)
+    }
+}
+
+/// Whether a value is no text but a number, or a truth value. OTLP writes whole numbers as strings in its JSON; what
+/// merely stands where one should is text.
+fn counts(document: &Document, field: Field<'_>) -> bool {
+    match field.kind() {
+        FieldKind::Binary(_) | FieldKind::Bool | FieldKind::Number => true,
+        FieldKind::String => {
+            let digits = field.raw().strip_prefix(b"-").unwrap_or(field.raw());
+            digits.iter().all(u8::is_ascii_digit) && is_number(document, field)
+        }
+        _ => false,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Grams {
     /// Bits of a hash that are not its slot.
     shift: u32,
     entries: Vec<Entry>,
-    anchors: Vec<(Box<[u8]>, u32)>,
+    literals: Vec<Box<[u8]>>,
 }
 
 /// A gram that a literal is known by.
@@ -52,7 +52,13 @@ struct Entry {
     gram: u32,
     /// Where in the literal it stands.
     offset: u32,
-    anchor: u32,
+    literal: u32,
+    number: u32,
+    /// The literal's first eight bytes as a number, and which of its bits count.
+    head: u64,
+    mask: u64,
+    /// Whether the literal has no further bytes.
+    is_all: bool,
 }
 
 impl Grams {
@@ -63,7 +69,8 @@ impl Grams {
         let common = &*COMMON;
         let mut filter = Box::new([0; FILTER_PLACES]);
         let mut entries: Vec<Entry> = Vec::with_capacity(anchors.len() * STRIDE);
-        for (index, (anchor, _)) in anchors.iter().enumerate() {
+        for (index, (anchor, number)) in anchors.iter().enumerate() {
+            let (head, mask) = head(anchor);
             let gram_at = |offset: usize| gram(&anchor[offset..]);
             let cost = |offset: usize| {
                 let cost = |offset: usize| {
@@ -78,7 +85,15 @@ impl Grams {
                 let gram = gram_at(offset);
                 filter[usize::from(place(gram))] |=
                     anchor.get(offset + GRAM).map_or(u8::MAX, |byte| kind(*byte));
-                entries.push(Entry { gram, offset: offset as u32, anchor: index as u32 });
+                entries.push(Entry {
+                    gram,
+                    offset: offset as u32,
+                    literal: index as u32,
+                    number: *number,
+                    head,
+                    mask,
+                    is_all: anchor.len() <= HEAD,
+                });
             }
         }
         let slots = (entries.len() * 4).next_power_of_two().max(64);
@@ -88,7 +103,8 @@ impl Grams {
         let starts = (0..=slots)
             .map(|wanted| entries.partition_point(|entry| slot(entry.gram) < wanted) as u32)
             .collect();
-        Self { filter, starts, shift, entries, anchors }
+        let literals = anchors.into_iter().map(|(literal, _)| literal).collect();
+        Self { filter, starts, shift, entries, literals }
     }
 
     pub(super) fn find(&self, text: &[u8], found: &mut impl FnMut(u32, usize)) {
@@ -130,12 +146,32 @@ impl Grams {
                 continue;
             }
             let Some(start) = at.checked_sub(entry.offset as usize) else { continue };
-            let (anchor, number) = &self.anchors[entry.anchor as usize];
-            if text[start..].starts_with(anchor) {
-                found(*number, start);
+            let rest = &text[start..];
+            let begins = match rest.first_chunk() {
+                Some(bytes) => (u64::from_le_bytes(*bytes) ^ entry.head) & entry.mask == 0,
+                None => true,
+            };
+            if begins
+                && (entry.is_all && rest.len() >= HEAD
+                    || rest.starts_with(&self.literals[entry.literal as usize]))
+            {
+                found(entry.number, start);
             }
         }
     }
+}
+
+/// Bytes of a literal that are compared at once.
+const HEAD: usize = 8;
+
+/// The first bytes of a literal as a number, and which of its bits count.
+fn head(literal: &[u8]) -> (u64, u64) {
+    let head = |byte: fn(u8) -> u8| {
+        let mut bytes = [0; HEAD];
+        bytes.iter_mut().zip(literal).for_each(|(to, from)| *to = byte(*from));
+        u64::from_le_bytes(bytes)
+    };
+    (head(|byte| byte), head(|_| u8::MAX))
 }
 
 fn gram(bytes: &[u8]) -> u32 {

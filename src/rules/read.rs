@@ -11,10 +11,10 @@ use crate::{
     rules::{
         Rule, RuleError, Source,
         finders::Finder,
+        matcher::{self, Matcher},
         required,
         spec::{Allow, Allowed, Container, Context, Inside, Kind, Known, Network, Sample, Shape, Variant},
         stand_in,
-        tail::Tail,
         validators::Check,
     },
 };
@@ -255,12 +255,14 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
     let regex = table.required_text("regex")?;
     let bad_regex =
         |why: String| RuleError::Regex { place: table.place_of("regex"), rule: id.into(), why: why.into() };
-    let mut compiled = compile(regex).map_err(bad_regex)?;
-    let mut hit_group =
-        compiled.group_info().to_index(regex_automata::PatternID::ZERO, "hit").ok_or_else(|| {
-            bad_regex("the regex has no group `(?P<hit>…)`, which says what the value is".to_owned())
-        })?;
-    if compiled.is_match("") {
+    let hir = parse(regex).map_err(bad_regex)?;
+    if !matcher::has_value(&hir) {
+        let why = "the regex has no group `(?P<hit>…)`, which says what the value is";
+        return Err(bad_regex(why.to_owned()));
+    }
+    // Compiling costs more than all else here: the matcher is what runs, and this is for the few that could.
+    let may_be_empty = hir.properties().minimum_len() == Some(0);
+    if may_be_empty && matcher::compile(&[&hir]).map_err(bad_regex)?.is_match("") {
         return Err(bad_regex("the regex matches the empty text".to_owned()));
     }
     let finder = match table.text("scan")? {
@@ -277,21 +279,8 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
         return Err(table.bad("anchors", "an anchor is empty").into());
     }
     let mut back = 0;
-    let hir = syntax::parse_with(regex, &syntax_config()).map_err(|error| bad_regex(error.to_string()))?;
-    let one_group = required::is_one_group(&hir);
-    if one_group {
-        // The match is the value; finding out where a group lies costs another pass.
-        hit_group = 0;
-    }
-    let whole = finder.is_some() && one_group;
-    if whole {
-        compiled = compile(&format!("^(?:{regex})$")).map_err(bad_regex)?;
-    }
-    let mut tail = None;
-    if !whole && let Some((head, run)) = Tail::split(&hir) {
-        compiled = compile_hir(&head).map_err(bad_regex)?;
-        tail = Some(run);
-    }
+    let whole = finder.is_some() && required::is_one_group(&hir);
+    let matcher = if whole { Matcher::whole(&hir) } else { Matcher::new(&hir) }.map_err(bad_regex)?;
     if finder.is_none() {
         let anchor_error = |why: String| RuleError::Anchor {
             place: table.place_of("anchors"),
@@ -307,9 +296,7 @@ fn read_shape(table: &Table<'_>, id: &str, defaults: &Defaults) -> Result<Shape,
         finder,
         regex: regex.into(),
         whole,
-        compiled,
-        tail,
-        hit_group,
+        matcher,
     })
 }
 
@@ -320,25 +307,12 @@ fn syntax_config() -> syntax::Config {
 
 /// Compiles a regex as rules run it.
 pub(super) fn compile(regex: &str) -> Result<Regex, String> {
-    match syntax::parse_with(regex, &syntax_config()) {
-        Ok(hir) => compile_hir(&hir),
-        Err(error) => Err(format!("the regex cannot be read: {}", one_line(&error.to_string()))),
-    }
+    matcher::compile(&[&parse(regex)?])
 }
 
-fn compile_hir(hir: &Hir) -> Result<Regex, String> {
-    /// Enough for a counted repetition of a whole PEM block, which is the largest seen.
-    const NFA_LIMIT_BYTES: usize = 16 << 20;
-    /// Room for the automaton's states per regex. A window is small; what does not fit is rebuilt.
-    const CACHE_BYTES: usize = 1 << 20;
-    let config = Regex::config()
-        .utf8_empty(false)
-        .nfa_size_limit(Some(NFA_LIMIT_BYTES))
-        .hybrid_cache_capacity(CACHE_BYTES);
-    Regex::builder()
-        .configure(config)
-        .build_from_hir(hir)
-        .map_err(|error| format!("the regex cannot be compiled: {error}"))
+fn parse(regex: &str) -> Result<Hir, String> {
+    syntax::parse_with(regex, &syntax_config())
+        .map_err(|error| format!("the regex cannot be read: {}", one_line(&error.to_string())))
 }
 
 /// The regex parser draws a picture over several lines; its last line says what is wrong.

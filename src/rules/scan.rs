@@ -7,14 +7,13 @@
 //! Anchors count only between neighbours that a match could have ([`Around`](super::around::Around)).
 //! [`Scratch::confirmed_bytes`] counts.
 
-use std::{cmp::Reverse, ops::Range, sync::Arc};
-
-use regex_automata::{Input, meta::Cache, util::primitives::NonMaxUsize};
+use std::{borrow::Cow, cmp::Reverse, ops::Range, sync::Arc};
 
 use crate::{
     model::{Confidence, DestinationId, Document, Field, FieldKind, NodeId, TextId},
     rules::{
         Finder, Rule, RuleSet, finders, known,
+        matcher::MatcherScratch,
         set::Anchor,
         spec::{Allowed, Kind, Shape},
         validators::{self, Candidate, Check},
@@ -40,14 +39,20 @@ pub struct Hit {
     pub confidence: Confidence,
 }
 
+impl Hit {
+    /// The value as its reader sees it.
+    pub fn value<'d>(&self, document: &'d Document) -> Cow<'d, [u8]> {
+        document.value(self.node, self.text, self.range.clone())
+    }
+}
+
 /// Buffers that a scan reuses. One per worker; any rule set may use it.
 #[derive(Debug, Default)]
 pub struct Scratch {
     owner: Option<Arc<str>>,
-    caches: Vec<Option<Cache>>,
+    matchers: Vec<Option<MatcherScratch>>,
     regions: Vec<Region>,
     active: Vec<u32>,
-    slots: Vec<Option<NonMaxUsize>>,
     found: Vec<Hit>,
     covered: Vec<(TextId, Range<usize>)>,
     confirmed_bytes: u64,
@@ -95,8 +100,8 @@ impl Scratch {
             return;
         }
         self.owner = Some(set.hash.clone());
-        self.caches.clear();
-        self.caches.resize_with(set.rules.len(), || None);
+        self.matchers.clear();
+        self.matchers.resize_with(set.rules.len(), || None);
         self.regions.clear();
         self.regions.resize(set.rules.len(), Region::default());
         self.active.clear();
@@ -212,15 +217,21 @@ impl Pass<'_> {
     }
 
     /// Adds the window around an anchor to its rule's region, if a match could hold what stands there.
+    #[inline(always)]
     fn widen(&mut self, anchor: u32, at: usize) {
         let engine = &self.set.engine;
-        let Anchor { rule, around, length } = engine.anchors[anchor as usize];
-        let (around, place) = (&engine.arounds[around as usize], at..at + length as usize);
-        if !around.could_hold(self.bytes, place.clone()) {
-            return;
+        let anchor = engine.anchors[anchor as usize];
+        let place = at..at + anchor.length as usize;
+        if engine.arounds[anchor.around as usize].could_hold(self.bytes, place.clone()) {
+            self.widen_at(anchor, place);
         }
+    }
+
+    #[inline(never)]
+    fn widen_at(&mut self, anchor: Anchor, place: Range<usize>) {
+        let (at, rule) = (place.start, anchor.rule);
         let segment = self.segment_at(at);
-        if !around.holds(self.bytes, &segment, place) {
+        if !self.set.engine.arounds[anchor.around as usize].holds(self.bytes, &segment, place) {
             return;
         }
         let rule = rule as usize;
@@ -309,9 +320,8 @@ impl Pass<'_> {
         }
         let Some(confidence) = self.judge(&self.set.rules[rule], range.clone()) else { return };
         self.scratch.confirmed(rule, range.len());
-        let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
-        let input = Input::new(&self.bytes[range.clone()]).earliest(true);
-        if shape.compiled.search_half_with(cache, &input).is_none() {
+        let scratch = self.scratch.matchers[rule].get_or_insert_with(|| shape.matcher.scratch());
+        if !shape.matcher.matches(scratch, &self.bytes[range.clone()]) {
             return;
         }
         let region = &mut self.scratch.regions[rule];
@@ -330,31 +340,11 @@ impl Pass<'_> {
 
     /// The end of the next match in `range`, and where its value stands. Sees nothing outside the current value.
     fn search(&mut self, rule: usize, shape: &Shape, range: Range<usize>) -> Option<(usize, Range<usize>)> {
-        let cache = self.scratch.caches[rule].get_or_insert_with(|| shape.compiled.create_cache());
+        let scratch = self.scratch.matchers[rule].get_or_insert_with(|| shape.matcher.scratch());
         let first = self.segment.start;
-        let input =
-            Input::new(&self.bytes[self.segment.clone()]).span(range.start - first..range.end - first);
-        let run = |from: usize| {
-            shape.tail.as_ref().map_or(0, |tail| tail.length(&self.bytes[from..range.end.max(from)]))
-        };
-        if let Some(ahead) = shape.tail.as_ref().and_then(|tail| tail.ahead) {
-            let end = shape.compiled.search_half_with(cache, &input)?.offset() + first;
-            let hit = end - ahead..end + run(end);
-            return Some((hit.end, hit));
-        }
-        let slots = &mut self.scratch.slots;
-        slots.clear();
-        slots.resize((shape.hit_group + 1) * 2, None);
-        shape.compiled.search_slots_with(cache, &input, slots)?;
-        let slot = |index: usize| slots.get(index).copied().flatten().map(|at| at.get() + first);
-        let end = slot(1)?;
-        let run = run(end);
-        // Alternatives without the group have no value; nothing to report, but the search goes on behind them.
-        let hit = match (slot(shape.hit_group * 2), slot(shape.hit_group * 2 + 1)) {
-            (Some(start), Some(end)) => start..end + run,
-            _ => end..end,
-        };
-        Some((end + run, hit))
+        let value = &self.bytes[self.segment.clone()];
+        let (end, hit) = shape.matcher.find(scratch, value, range.start - first..range.end - first)?;
+        Some((end + first, hit.start + first..hit.end + first))
     }
 
     fn keep_known(&mut self, rule_index: usize, hit: Range<usize>) {
@@ -398,7 +388,7 @@ impl Pass<'_> {
 
 /// Whether a field is a number by its kind, or by OTLP's name for whole numbers, which JSON writes as strings.
 /// Numbers that people go by are written as text, because a leading zero counts.
-fn is_number(document: &Document, field: Field<'_>) -> bool {
+pub(super) fn is_number(document: &Document, field: Field<'_>) -> bool {
     const NAME: &[u8] = b"\"intValue\"";
     /// The name, a colon and the quote, with a space between or two.
     const NEAR: usize = NAME.len() + 4;

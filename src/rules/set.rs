@@ -11,8 +11,9 @@ use crate::rules::{
     around::{Around, Graph},
     fields::FieldIndex,
     finders::Finder,
+    grams,
     known::KnownValues,
-    literals::{self, Literals},
+    literals::Literals,
     read::{self, Pack},
     spec::Kind,
 };
@@ -211,11 +212,7 @@ impl Engine {
                 }
             }
         }
-        let literals = Literals::new(&literals).map_err(|why| RuleError::Anchor {
-            place: rules[0].place.clone(),
-            rule: "*".into(),
-            why: why.into(),
-        })?;
+        let literals = Literals::new(&literals);
         Ok(Search { formats, literals, bytes, finders: finders.into_iter().collect() })
     }
 }
@@ -227,7 +224,7 @@ fn beginnings(anchors: &[Box<str>]) -> Vec<(&[u8], Option<Vec<u8>>)> {
     let mut whole = Vec::new();
     for anchor in anchors {
         match anchor.as_bytes().split_last() {
-            Some((last, beginning)) if beginning.len() >= literals::SHORTEST => {
+            Some((last, beginning)) if beginning.len() >= grams::SHORTEST => {
                 by_beginning.entry(beginning).or_default().push(*last);
             }
             _ => whole.push((anchor.as_bytes(), None)),

@@ -4,7 +4,7 @@ use regex_automata::meta::Regex;
 
 use crate::{
     model::{Confidence, PathPattern, Place, Redaction, RuleId, Severity},
-    rules::{finders::Finder, tail::Tail, validators::Check},
+    rules::{finders::Finder, matcher::Matcher, validators::Check},
 };
 
 /// A rule as it is written, checked and typed.
@@ -100,12 +100,8 @@ pub struct Shape {
     pub regex: Box<str>,
     /// Whether the value is all of what the finder found, so that the regex must match that from end to end.
     pub(super) whole: bool,
-    /// The regex as run: without the run of bytes at its end, if there is a `tail`.
-    pub(super) compiled: Regex,
-    /// What the value goes on with behind the match of `compiled`.
-    pub(super) tail: Option<Tail>,
-    /// Which capture group is the value.
-    pub(super) hit_group: usize,
+    /// The regex as run.
+    pub(super) matcher: Matcher,
 }
 
 /// Values that this machine knows, by where they come from.

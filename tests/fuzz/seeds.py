@@ -162,9 +162,42 @@ def by_hand():
     yield "json", b'\xef\xbb\xbf{"a":"\xff","b":1e999999,"cut":"of'
     logs = '{"resourceLogs":[{"resource":{"attributes":[{"key":"a","value":{"stringValue":"b"}}]},"scopeLogs":[{"logRecords":[{"body":{"kvlistValue":{"values":[{"key":"k","value":{"arrayValue":{"values":[{"intValue":"1"},{}]}}}]}},"traceId":"00"}]}]}]}'
     yield "otlp-json", logs.encode()
+    numbers = numbers_in_logs()
+    yield "otlp-protobuf", b"\0" + numbers
+    yield "otlp-grpc", b"\x08\0" + len(numbers).to_bytes(4, "big") + numbers
+    yield "redact", b"POST o.example:4318 /v1/logs\ncontent-type: application/x-protobuf\n\n" + numbers
+    for bits in (0xFFFFFFFFFFFFFFFF, 0x5555555555555555, 0x3333333333333333, 0x9249249249249249):
+        yield "splice", b"\5" + bits.to_bytes(8, "little") + numbers
     for coding in range(4):
         yield "codings", bytes([coding]) + b"plain text, not compressed"
         yield "mask", bytes([coding + 2]) + "naïve text with \\u0040 and bob@corp.example".encode()
+
+
+def numbers_in_logs():
+    """A record in protobuf with numbers of every kind, some of which rules name."""
+
+    def varint(number):
+        number %= 1 << 64
+        groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+        return bytes([group | 0x80 for group in groups[:-1]] + groups[-1:])
+
+    def sized(number, content):
+        return varint(number << 3 | 2) + varint(len(content)) + content
+
+    def pair(number, key, value):
+        return sized(number, sized(1, key) + sized(2, value))
+
+    def whole(number):
+        return b"\x18" + varint(number)
+
+    double, yes = b"\x21" + bytes.fromhex("0000000000000440"), b"\x10\x01"
+    listed = sized(5, b"".join(sized(1, value) for value in (whole(7), double, yes, sized(1, b"text"))))
+    mapped = sized(6, pair(1, b"session.id", whole(-8123456790)) + pair(1, b"n", double))
+    values = ((b"user.id", whole(8123456790)), (b"email", double), (b"is_ci", yes), (b"prompt", whole(3)))
+    values += ((b"user.name", sized(1, b"bob")), (b"process.command_args", listed), (b"map", mapped))
+    record = b"\x09" + (1700000000000000000).to_bytes(8, "little") + b"\x10\x09\x38\x05"
+    record += b"".join(pair(6, key, value) for key, value in values)
+    return sized(1, sized(1, pair(1, b"host.id", whole(42))) + sized(2, sized(2, record)))
 
 
 def main(folder):

@@ -4,11 +4,11 @@
 //! changed in the bytes of the text, and becomes a change of the text that it was opened from: escaped again, encoded
 //! again, compressed again. Nothing is parsed and written anew.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 
-use crate::model::{Document, Edit, FieldKind, Name, NodeId, Replacement, TextId};
+use crate::model::{BinaryNumber, Document, Edit, FieldKind, Name, NodeId, Replacement, TextId};
 
 mod envelope;
 mod layers;
@@ -17,6 +17,8 @@ mod patch;
 mod place;
 mod wire;
 
+#[cfg(test)]
+mod numbers;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -94,6 +96,31 @@ pub fn splice_within(
     splicer.body()
 }
 
+/// What is read at a place once an edit with a text is carried out: a value that keeps its type may say something else.
+pub fn told<'e>(document: &Document, edit: &'e Edit) -> Cow<'e, str> {
+    let Replacement::Text(with) = &edit.with else { return "".into() };
+    let with: &str = with;
+    let field = document.field(edit.node);
+    if edit.text != field.text() || place::is_key(field, &edit.range) {
+        return with.into();
+    }
+    match field.kind() {
+        FieldKind::Binary(BinaryNumber::Bool) | FieldKind::Bool => "false".into(),
+        FieldKind::Binary(number) => {
+            number.digits(&Patch::number(field, with).with).as_str().to_owned().into()
+        }
+        FieldKind::Bytes if place::is_binary(document, edit.text) => "00".repeat(field.span().len()).into(),
+        FieldKind::Number if !is_number(with) => "0".into(),
+        FieldKind::String => match Place::of_value(document, field).fixed(document, field, with) {
+            Some(number) if place::is_integer(&number) => {
+                String::from_utf8_lossy(&number).into_owned().into()
+            }
+            _ => with.into(),
+        },
+        _ => with.into(),
+    }
+}
+
 /// A document in the making: for each text what is to be changed in its bytes.
 struct Splicer<'d> {
     document: &'d Document,
@@ -151,7 +178,7 @@ impl Splicer<'_> {
                     let with = if is_number(with) { with.as_bytes() } else { b"0" };
                     self.push(text, Patch { with: with.to_vec(), ..Patch::empty(span) });
                 }
-                FieldKind::Binary(_) => self.push(text, Patch::zeros(field)),
+                FieldKind::Binary(_) => self.push(text, Patch::number(field, with)),
                 FieldKind::Array | FieldKind::Object if edit.range == span => self.push_empty(edit.node),
                 FieldKind::Bytes if place::is_binary(document, text) && edit.range == span => {
                     // Ids have a length that receivers check.
@@ -286,6 +313,7 @@ impl Splicer<'_> {
 /// Stands for what has to go where nothing can be left in its place.
 const WORD: &str = "REDACTED";
 
+/// Whether text is a number of JSON's that programs can read.
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite) && serde_json::from_str::<serde_json::Number>(text).is_ok()
 }

@@ -1,6 +1,9 @@
 use std::ops::Range;
 
-use crate::{model::Field, payload::splice::place};
+use crate::{
+    model::{Field, FieldKind},
+    payload::splice::{is_number, place},
+};
 
 /// A change of a text's bytes, ready to be put in: escaped as its place wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,16 @@ impl Patch {
             *last = 0;
         }
         Self { with, ..Self::empty(field.span()) }
+    }
+
+    /// A binary number becomes the one that `with` writes, if it writes one that fits into as many bytes, and zero
+    /// otherwise: no length changes, and packed numbers have none of their own.
+    pub(super) fn number(field: Field<'_>, with: &str) -> Self {
+        let with = match field.kind() {
+            FieldKind::Binary(number) if is_number(with) => number.bytes(with, field.span().len()),
+            _ => None,
+        };
+        with.map_or_else(|| Self::zeros(field), |with| Self { with, ..Self::empty(field.span()) })
     }
 
     /// Leaves out what stays the same at both ends: what a mask keeps stays as it is written.

@@ -150,7 +150,7 @@ fn key_before(bytes: &[u8], start: usize) -> &[u8] {
     memchr::memrchr(b'"', key).map_or(b"", |quote| &key[quote + 1..])
 }
 
-fn is_integer(raw: &[u8]) -> bool {
+pub(super) fn is_integer(raw: &[u8]) -> bool {
     let digits = raw.strip_prefix(b"-").unwrap_or(raw);
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }

@@ -581,6 +581,31 @@ mod otlp_json {
     }
 
     #[test]
+    fn what_is_told_of_an_edit_is_what_stands_there() {
+        let document = read(PayloadFormat::Otlp(OtlpEncoding::Json), BODY.as_bytes());
+
+        for (path, with, told) in [
+            ("timeUnixNano", "REDACTED", "0"),
+            ("timeUnixNano", "12", "12"),
+            ("attributes/user.email", "REDACTED", "REDACTED"),
+            ("attributes/user.email", "12", "12"),
+            ("attributes/n", "REDACTED", "0"),
+            ("attributes/deep/b", "REDACTED", "0"),
+            ("attributes/deep/b", "2.5", "2.5"),
+            ("traceId", "REDACTED", "00000000000000000000000000000000"),
+        ] {
+            let path = format!("{RECORD}/{path}");
+            let edit = whole(&document, at(&document, &path), text(with));
+
+            let out = splice(&document, std::slice::from_ref(&edit)).unwrap();
+
+            let after = read(PayloadFormat::Otlp(OtlpEncoding::Json), &out);
+            assert_eq!(at(&after, &path).display(), told, "{path}");
+            assert_eq!(payload::told(&document, &edit), told, "{path}");
+        }
+    }
+
+    #[test]
     fn a_removed_attribute_goes_with_its_pair() {
         let email = r#"{"key":"user.email","value":{"stringValue":"bob@x.io"}},"#;
         let deep = r#",{"key":"b","value":{"doubleValue":1.5}}"#;

@@ -24,7 +24,7 @@ pub(super) fn found(set: &RuleSet, document: &Document) -> Vec<String> {
     let mut lines: Vec<String> = hits
         .iter()
         .map(|hit| {
-            let value = String::from_utf8_lossy(&document.text(hit.text)[hit.range.clone()]).into_owned();
+            let value = String::from_utf8_lossy(&hit.value(document)).into_owned();
             format!("{} @ {} = {value}", set.rules()[hit.rule].id, document.field(hit.node).path())
         })
         .collect();

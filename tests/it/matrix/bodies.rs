@@ -11,7 +11,10 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
-    metrics::v1::{Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data},
+    metrics::v1::{
+        Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+        metric::Data, number_data_point::Value as Number,
+    },
     profiles::v1development::ResourceProfiles,
     resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span},
@@ -194,7 +197,7 @@ pub const BODIES: &[Body] = &[
 
 /// Where values stand that may change: the outermost ones that are named, or hold the value itself.
 fn outer(document: &Document) -> Vec<Range<usize>> {
-    let is_named = |path: &str| path.split('/').any(|segment| segment.ends_with("planted"));
+    let is_named = super::is_named;
     let mut spans = Vec::new();
     for field in document.fields() {
         let holds = !field.kind().is_branch() && memchr::memmem::find(field.plain(), b"zq7-").is_some();
@@ -256,16 +259,32 @@ impl Planted {
         there.map(|field| field.path().to_string()).collect()
     }
 
+    /// The number that is to go.
+    pub fn number(&self) -> i64 {
+        self.number.parse().unwrap()
+    }
+
+    /// The same as a number that is not whole.
+    fn measure(&self) -> f64 {
+        self.number() as f64 + 0.5
+    }
+
     /// Whether more of one stands there than any method keeps.
     pub fn stands_in(&self, bytes: &[u8]) -> bool {
-        let has = |part: &str| memchr::memmem::find(bytes, part.as_bytes()).is_some();
-        let number: u64 = self.number.parse().unwrap();
-        let mut varint = Vec::new();
-        prost::encoding::encode_varint(number, &mut varint);
-        has(&self.value[6..20])
-            || has(&self.number)
-            || self.field.starts_with("203") && has(&self.field)
-            || memchr::memmem::find(bytes, &varint).is_some()
+        let has = |part: &[u8]| memchr::memmem::find(bytes, part).is_some();
+        let varint = |number: i64| {
+            let mut varint = Vec::new();
+            prost::encoding::encode_varint(number.cast_unsigned(), &mut varint);
+            varint
+        };
+        let number = self.number();
+        has(&self.value.as_bytes()[6..20])
+            || has(self.number.as_bytes())
+            || self.field.starts_with("203") && has(self.field.as_bytes())
+            || has(&varint(number))
+            || has(&varint(-number))
+            || has(&number.to_le_bytes())
+            || has(&self.measure().to_le_bytes())
     }
 
     /// Whether a method makes this of the value of a field.
@@ -498,23 +517,34 @@ fn pair(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: any(value), ..KeyValue::default() }
 }
 
-/// Attributes with values of every type, named and not. Rules do not look at numbers in a binary format, so none is
-/// planted there.
+/// Attributes with values of every type, named and not.
 fn pairs(planted: &Planted, random: &mut Random) -> Vec<KeyValue> {
     let Planted { field, value, .. } = planted;
     let text = |text: &str| Value::StringValue(text.to_owned());
     let group = |name: &str, values: Vec<KeyValue>| pair(name, Value::KvlistValue(KeyValueList { values }));
     let inner = format!("{{\"a\":{},\"planted\":\"{field}\"}}", spelled(random));
-    let strings = vec![AnyValue { value: Some(text(field)) }, AnyValue { value: Some(Value::IntValue(7)) }];
+    let strings = vec![
+        AnyValue { value: Some(text(field)) },
+        AnyValue { value: Some(Value::IntValue(7)) },
+        AnyValue { value: Some(Value::IntValue(planted.number())) },
+    ];
     vec![
         pair("k.first", text(&random.word(9))),
         pair("planted", text(field)),
         group(
             "int",
-            vec![pair("number", Value::IntValue(random.below(1000) as i64)), pair("k", Value::IntValue(-1))],
+            vec![
+                pair("planted", Value::IntValue(planted.number())),
+                pair("number", Value::IntValue(random.below(1000) as i64)),
+                pair("k", Value::IntValue(-1)),
+            ],
         ),
-        group("bool", vec![pair("flag", Value::BoolValue(true)), pair("k", Value::BoolValue(false))]),
-        group("double", vec![pair("k", Value::DoubleValue(1.5)), pair("number", Value::DoubleValue(2.5))]),
+        group("negative", vec![pair("k", text("n")), pair("planted", Value::IntValue(-planted.number()))]),
+        group("bool", vec![pair("planted", Value::BoolValue(true)), pair("k", Value::BoolValue(false))]),
+        group(
+            "double",
+            vec![pair("k", Value::DoubleValue(1.5)), pair("planted", Value::DoubleValue(planted.measure()))],
+        ),
         group(
             "bytes",
             vec![
@@ -526,7 +556,13 @@ fn pairs(planted: &Planted, random: &mut Random) -> Vec<KeyValue> {
             "list",
             vec![pair("planted", Value::ArrayValue(ArrayValue { values: strings })), pair("k", text("é"))],
         ),
-        group("map", vec![group("planted", vec![pair("a", text(field))]), pair("k", text(""))]),
+        group(
+            "map",
+            vec![
+                group("planted", vec![pair("a", text(field)), pair("n", Value::IntValue(planted.number()))]),
+                pair("k", text("")),
+            ],
+        ),
         pair("json", text(&inner)),
         pair("base64", text(&BASE64_STANDARD.encode(&inner))),
         pair("note", text(&format!("by {value} it"))),
@@ -538,7 +574,7 @@ fn resource(planted: &Planted, random: &mut Random) -> Option<Resource> {
     Some(Resource { attributes: pairs(planted, random), ..Resource::default() })
 }
 
-fn logs_of(planted: &Planted, random: &mut Random) -> ExportLogsServiceRequest {
+pub fn logs_of(planted: &Planted, random: &mut Random) -> ExportLogsServiceRequest {
     let record = LogRecord {
         time_unix_nano: 1_700_000_000_000_000_000,
         body: any(Value::StringValue(format!("said {} there", planted.value))),
@@ -563,14 +599,21 @@ fn metrics(planted: &Planted, random: &mut Random) -> Vec<u8> {
     let point = NumberDataPoint {
         attributes: pairs(planted, random),
         time_unix_nano: 7,
+        value: Some(Number::AsInt(planted.number())),
         ..NumberDataPoint::default()
     };
-    let metric = Metric {
-        name: "m".to_owned(),
-        data: Some(Data::Gauge(Gauge { data_points: vec![point] })),
-        ..Metric::default()
+    let histogram = HistogramDataPoint {
+        bucket_counts: vec![5, planted.number().cast_unsigned(), 5],
+        explicit_bounds: vec![planted.measure(), 5.5],
+        count: 5,
+        ..HistogramDataPoint::default()
     };
-    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let metric = |data| Metric { name: "m".to_owned(), data: Some(data), ..Metric::default() };
+    let metrics = vec![
+        metric(Data::Gauge(Gauge { data_points: vec![point] })),
+        metric(Data::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality: 1 })),
+    ];
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
     let of =
         ResourceMetrics { resource: resource(planted, random), scope_metrics, ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![of] }.encode_to_vec()
@@ -698,6 +741,10 @@ fn are_metrics(plain: &[u8], about: &str) {
     check_pairs(&of.resource.as_ref().unwrap().attributes, about);
     let Some(Data::Gauge(gauge)) = &of.scope_metrics[0].metrics[0].data else { panic!("{about}") };
     check_pairs(&gauge.data_points[0].attributes, about);
+    assert_eq!(gauge.data_points[0].time_unix_nano, 7, "{about}");
+    let Some(Data::Histogram(histogram)) = &of.scope_metrics[0].metrics[1].data else { panic!("{about}") };
+    let point = &histogram.data_points[0];
+    assert_eq!((point.bucket_counts.len(), point.explicit_bounds.len(), point.count), (3, 2, 5), "{about}");
 }
 
 fn are_profiles(plain: &[u8], about: &str) {

@@ -4,6 +4,8 @@
 //! is left out fails the test, and so does a format, coding or method that somebody adds and does not list here.
 
 mod bodies;
+mod encodings;
+mod places;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,7 +38,7 @@ title = "t"
 kind = "field"
 entity = "A"
 category = "pii.a"
-where = ["**/planted", "**/planted/*", "**/planted/{a,n}"]
+where = ["**/planted", "**/planted/*", "**/planted/{a,n}", "otlp:**/asInt", "otlp:**/{bucketCounts,explicitBounds}/*"]
 redact = { method = "replace", template = "X" }
 [[rule]]
 id = "matrix.value"
@@ -160,7 +162,10 @@ struct Cell<'c> {
 
 impl<'c> Cell<'c> {
     fn new(body: &'c Body, codings: &'c [Coding], planted: &Planted, random: &mut Random) -> Self {
-        let plain = (body.make)(planted, random);
+        Self::of(body, (body.make)(planted, random), codings)
+    }
+
+    fn of(body: &'c Body, plain: Vec<u8>, codings: &'c [Coding]) -> Self {
         let mut headers = HeaderMap::new();
         let mut add = |name: &'static str, value: &str| {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
@@ -385,10 +390,14 @@ fn check_fields(about: &str, before: &Document, after: &Document, planted: &Plan
     let mut paths = PathWriter::new(after);
     let mut there: HashMap<Seen, usize> = HashMap::new();
     let mut kinds: HashMap<String, Vec<(FieldKind, Vec<u8>)>> = HashMap::new();
+    let mut shown: HashMap<String, Vec<String>> = HashMap::new();
     let after_holds = holders(after);
     for field in after.fields() {
         let (path, kind, value) = seen(&mut paths, field);
         kinds.entry(path.clone()).or_default().push((kind, value.clone()));
+        if !kind.is_branch() {
+            shown.entry(path.clone()).or_default().push(field.display().into_owned());
+        }
         if !kind.is_branch() && !after_holds[field.id().index()] {
             *there.entry((path, kind, value)).or_default() += 1;
         }
@@ -398,7 +407,7 @@ fn check_fields(about: &str, before: &Document, after: &Document, planted: &Plan
     let mut untouched = 0;
     for field in before.fields() {
         let (path, kind, value) = seen(&mut paths, field);
-        let is_named = path.split('/').any(|segment| segment.ends_with("planted"));
+        let is_named = is_named(&path);
         let is_leaf = !kind.is_branch() && !before_holds[field.id().index()];
         let holds_value = planted.stands_in(&value) || planted.stands_in(path.as_bytes());
         if path.ends_with("planted") && keeps_type && !before_holds_text(before, field) {
@@ -415,6 +424,14 @@ fn check_fields(about: &str, before: &Document, after: &Document, planted: &Plan
                 now.iter().any(fits) || (!keeps_type && now.is_empty()),
                 "{about}: {path} became {now:?}"
             );
+        }
+        if is_named && keeps_type && is_number(before, field) && !path.contains("/!") {
+            let now = kinds.get(&path).unwrap_or_else(|| panic!("{about}: {path} is gone"));
+            assert!(now.iter().all(|(now, _)| *now == kind), "{about}: {path} is {now:?}, was {kind:?}");
+            let is_short = method.contains("truncate") && field.display().len() <= 4;
+            let now = &shown[&path];
+            let is_nothing = |now: &String| now == "0" || now == "false";
+            assert!(is_short || now.iter().all(is_nothing), "{about}: {path} is {now:?}");
         }
         let is_length = path.ends_with("/header/length");
         if is_named || holds_value || is_length {
@@ -436,6 +453,22 @@ fn check_fields(about: &str, before: &Document, after: &Document, planted: &Plan
         untouched > 0 || before.fields().len() == 1,
         "{about}: nothing else is there, so that this shows nothing"
     );
+}
+
+/// Whether the rules of [`RULES`] name a field, or one above it.
+fn is_named(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        segment.ends_with("planted") || ["asInt", "bucketCounts", "explicitBounds"].contains(&segment)
+    })
+}
+
+/// Whether a value is a number, or a truth value; OTLP's JSON writes whole numbers as strings.
+fn is_number(document: &Document, field: Field<'_>) -> bool {
+    match field.kind() {
+        FieldKind::Binary(_) | FieldKind::Bool | FieldKind::Number => true,
+        FieldKind::String => document.prefix() == "otlp" && field.display().parse::<i64>().is_ok(),
+        _ => false,
+    }
 }
 
 /// Whether a field's value is a document that was opened: what becomes of it may not be one any more.
