@@ -159,6 +159,8 @@ impl<'c> Content<'c> {
     pub(super) fn digest(mut self) -> ContentDigest {
         self.entries.sort_unstable_by_key(|(name, _)| *name);
         let mut context = digest::Context::new(&digest::SHA256);
+        // What is short is hashed together with what stands around it.
+        let mut gathered = Vec::with_capacity(2 * GATHERED_BYTES);
         for (name, value) in &self.entries {
             let (kind, bytes): (u8, &[u8]) = match value {
                 ValueRef::Null => continue,
@@ -167,12 +169,19 @@ impl<'c> Content<'c> {
                 ValueRef::Text(text) => (b't', text),
                 ValueRef::Blob(blob) => (b'b', blob),
             };
-            context.update(&(name.len() as u64).to_be_bytes());
-            context.update(name.as_bytes());
-            context.update(&[kind]);
-            context.update(&(bytes.len() as u64).to_be_bytes());
-            context.update(bytes);
+            gathered.extend_from_slice(&(name.len() as u64).to_be_bytes());
+            gathered.extend_from_slice(name.as_bytes());
+            gathered.push(kind);
+            gathered.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            if gathered.len() + bytes.len() <= GATHERED_BYTES {
+                gathered.extend_from_slice(bytes);
+            } else {
+                context.update(&gathered);
+                context.update(bytes);
+                gathered.clear();
+            }
         }
+        context.update(&gathered);
         ContentDigest(finish(context))
     }
 }
@@ -180,6 +189,11 @@ impl<'c> Content<'c> {
 /// The hash of what a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ContentDigest([u8; 32]);
+
+impl ContentDigest {
+    /// Of nothing yet.
+    pub(super) const BLANK: Self = Self([0; 32]);
+}
 
 /// The hash of a link.
 pub(super) fn link_hash(
@@ -243,6 +257,9 @@ impl Tail {
         Ok(self.0)
     }
 }
+
+/// Up to here short values are hashed at one go; most records are shorter, but for their blobs.
+const GATHERED_BYTES: usize = 512;
 
 /// Stands before what a link hashes, so that it can be taken for no other hash. The number is this format's.
 const LABEL: &[u8] = b"plainsight link 1\0";

@@ -12,6 +12,7 @@ mod chain_tests;
 mod error;
 mod facts;
 mod files;
+mod inbox;
 mod notes;
 mod packed;
 mod reader;

@@ -11,7 +11,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ use crate::{
         AuditError, ChainHead,
         chain::{LinkKind, Tail},
         files,
+        inbox::{Inlet, Outlet, Sleep, inbox},
         rows::{self, Interner, OpeningRow},
         stored,
     },
@@ -141,7 +142,7 @@ impl Drop for OpenFlow {
 pub(super) struct Queue {
     run: RunId,
     next: AtomicU32,
-    sender: Sender<Command>,
+    inlet: Inlet<Command>,
     room: Arc<Semaphore>,
     counts: Arc<Counts>,
 }
@@ -176,7 +177,8 @@ impl Queue {
     }
 
     fn send(&self, command: Command) -> Result<(), AuditError> {
-        self.sender.send(command).map_err(|_| AuditError::WriterEnded)
+        let is_urgent = !command.is_unwaited();
+        self.inlet.send(command, is_urgent).map_err(|_| AuditError::WriterEnded)
     }
 
     fn close(&self, id: FlowId, closing: FlowClosing) {
@@ -205,7 +207,7 @@ impl Queue {
 
 /// Starts the writer thread of a run. It ends when the last handle is dropped and everything is written.
 pub(super) fn start(run: RunId, path: PathBuf, connection: Connection) -> io::Result<Arc<Queue>> {
-    let (sender, receiver) = mpsc::channel();
+    let (inlet, outlet) = inbox();
     let counts = Arc::new(Counts::default());
     let identity = files::identity(&path);
     let thread = WriterThread {
@@ -214,17 +216,18 @@ pub(super) fn start(run: RunId, path: PathBuf, connection: Connection) -> io::Re
         identity,
         connection,
         interner: Interner::default(),
-        receiver,
+        outlet,
         counts: Arc::clone(&counts),
         waiting: Vec::new(),
         finishing: Vec::new(),
         backlog: VecDeque::new(),
         next_try: None,
+        settling: None,
         to_checkpoint: false,
     };
     thread::Builder::new().name("audit-writer".to_owned()).spawn(move || thread.run())?;
     let room = Arc::new(Semaphore::new(WAITING_BYTES / 1024));
-    Ok(Arc::new(Queue { run, next: AtomicU32::new(1), sender, room, counts }))
+    Ok(Arc::new(Queue { run, next: AtomicU32::new(1), inlet, room, counts }))
 }
 
 #[derive(Debug)]
@@ -273,7 +276,7 @@ struct WriterThread {
     identity: Option<(u64, u64)>,
     connection: Connection,
     interner: Interner,
-    receiver: Receiver<Command>,
+    outlet: Outlet<Command>,
     counts: Arc<Counts>,
     /// Commands that someone waits for, received and not yet written.
     waiting: Vec<Command>,
@@ -283,6 +286,8 @@ struct WriterThread {
     backlog: VecDeque<Command>,
     /// When to write the backlog although nothing new came that someone waits for.
     next_try: Option<Instant>,
+    /// Until when closings are expected of what was written last: they need not say that they are there.
+    settling: Option<Instant>,
     /// Whether something was written since the log was last folded into the database.
     to_checkpoint: bool,
 }
@@ -300,9 +305,9 @@ impl WriterThread {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             for _ in 1..BATCH {
-                match self.receiver.try_recv() {
-                    Ok(command) => self.sort_in(command),
-                    Err(_) => break,
+                match self.outlet.take() {
+                    Some(command) => self.sort_in(command),
+                    None => break,
                 }
             }
             if self.may_linger() {
@@ -357,12 +362,23 @@ impl WriterThread {
     }
 
     /// Waits for a command; for as long as it takes if there is nothing else to do.
-    fn receive(&self) -> Result<Command, RecvTimeoutError> {
-        match self.next_try {
-            Some(next_try) => self.receiver.recv_timeout(next_try.saturating_duration_since(Instant::now())),
-            None if self.to_checkpoint => self.receiver.recv_timeout(IDLE),
-            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    fn receive(&mut self) -> Result<Command, RecvTimeoutError> {
+        if self.next_try.is_some() {
+            return self.outlet.receive(self.next_try, Sleep::Sound);
         }
+        if let Some(settling) = self.settling {
+            let received = self.outlet.receive(Some(settling), Sleep::Sound);
+            if settling <= Instant::now() {
+                self.settling = None;
+                // What came meanwhile has waited for as long as it may.
+                self.next_try = received.is_ok().then_some(settling);
+            }
+            if !matches!(received, Err(RecvTimeoutError::Timeout)) {
+                return received;
+            }
+        }
+        let idle = self.to_checkpoint.then(|| Instant::now() + IDLE);
+        self.outlet.receive(idle, Sleep::Light)
     }
 
     /// Writes a batch; `false` if the store cannot write at present.
@@ -405,6 +421,9 @@ impl WriterThread {
     fn settle(&mut self, batch: impl IntoIterator<Item = Command>, head: ChainHead) {
         self.to_checkpoint = true;
         for command in batch {
+            if matches!(command, Command::Open { .. } | Command::OpenUnwaited(_)) {
+                self.settling = Some(Instant::now() + LINGER);
+            }
             if command.is_unwaited() {
                 self.counts.unwaited.fetch_sub(1, Ordering::Relaxed);
             }

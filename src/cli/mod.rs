@@ -13,6 +13,7 @@ mod exit;
 mod export;
 mod live;
 mod log;
+mod open_files;
 mod output;
 mod panic;
 mod policy;

@@ -9,7 +9,7 @@ use crate::{
         args::Proxy,
         engine::{self, Engine, Plan},
         exit::{Exit, Failure},
-        receiver, told,
+        open_files, receiver, told,
     },
     config::{self, Env, Settings},
     destination::Catalogue,
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(super) fn execute(command: &Proxy, settings: Settings, environment: &Env) -> Result<Exit, Failure> {
+    open_files::raise_limit();
     engine::runtime()?.block_on(serve(command, &settings, environment))
 }
 

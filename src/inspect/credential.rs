@@ -1,7 +1,7 @@
 //! Which values of a request's head open a door. They are what a service needs, so they are no findings; and what
 //! they open is nobody's business, so nothing of them is looked at, kept or shown but a keyed fingerprint.
 
-use std::{ops::Range, sync::LazyLock};
+use std::{cell::RefCell, collections::HashMap, ops::Range, sync::LazyLock};
 
 use bytes::Bytes;
 
@@ -32,6 +32,12 @@ const SCHEMES: &[&[u8]] = &[b"basic ", b"bearer ", b"digest ", b"negotiate "];
 
 /// Shortest value of a cookie that is taken for a key when its name says nothing.
 const OPAQUE_COOKIE: usize = 20;
+
+/// Names of which it is remembered whether they name a credential, in each thread. A client sends about twenty.
+const MOST_REMEMBERED: usize = 512;
+
+/// Longest of them, in bytes.
+const LONGEST_REMEMBERED: usize = 128;
 
 static PATTERNS: LazyLock<Vec<PathPattern>> = LazyLock::new(|| parse(CREDENTIALS));
 static PATH_PATTERNS: LazyLock<Vec<PathPattern>> = LazyLock::new(|| parse(KEYS_IN_PATHS));
@@ -90,7 +96,7 @@ fn is_credential(document: &Document, field: Field<'_>, path: &str) -> bool {
         return is_last && PATH_PATTERNS.iter().any(|it| it.matches_segments_of(path.trim_matches('/')));
     }
     let name = path.to_lowercase();
-    if PATTERNS.iter().any(|pattern| pattern.matches(&name)) {
+    if is_named_as_one(&name) {
         return true;
     }
     let value = field.plain();
@@ -98,6 +104,28 @@ fn is_credential(document: &Document, field: Field<'_>, path: &str) -> bool {
         return is_opaque(value);
     }
     document.prefix() == "header" && scheme_length(value) > 0
+}
+
+/// Whether the name alone says that a value is a credential. Clients send the same few fields with each request.
+fn is_named_as_one(name: &str) -> bool {
+    thread_local! {
+        static ASKED: RefCell<HashMap<Box<str>, bool>> = RefCell::default();
+    }
+    let look = || PATTERNS.iter().any(|pattern| pattern.matches(name));
+    if name.len() > LONGEST_REMEMBERED {
+        return look();
+    }
+    ASKED.with_borrow_mut(|asked| {
+        if let Some(known) = asked.get(name) {
+            return *known;
+        }
+        if asked.len() >= MOST_REMEMBERED {
+            asked.clear();
+        }
+        let named = look();
+        asked.insert(name.into(), named);
+        named
+    })
 }
 
 fn scheme_length(value: &[u8]) -> usize {

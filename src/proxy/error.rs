@@ -42,6 +42,14 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether it may be over in a moment, without anybody's doing.
+    pub(crate) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Broken(..) | Self::Connect(..) | Self::Proxy(..) | Self::Resolve(..) | Self::Timeout(_) => true,
+            Self::Forbidden(..) | Self::Tls(..) => false,
+        }
+    }
+
     /// The status that the client gets for it.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {

@@ -34,9 +34,10 @@ use crate::{
         error::UpstreamError,
         flow::{Flow, Start},
         headers, probe,
-        receiver::{ANSWER_TIME, Collector, Dialect, Receiver},
+        receiver::{ANSWER_TIME, Attempt, Collector, Dialect, Receiver},
         respond,
         services::{Answer, Forward, Inspected},
+        survive::{Panicked, Surviving},
         upstream::{Offer, Protocol, Return, Route, Wire},
         websocket::Upgrade,
     },
@@ -62,7 +63,7 @@ pub(crate) async fn exchange(
             return Ok(response);
         }
         if parts.method == Method::CONNECT {
-            return Ok(connect(engine, link.as_deref(), &parts.uri, start).await);
+            return Ok(Box::pin(connect(engine, link.as_deref(), &parts.uri, start)).await);
         }
         if probe::asks(&parts.uri) {
             let response = probe::status(engine);
@@ -88,7 +89,7 @@ pub(crate) async fn exchange(
 /// Takes what was sent to a collector to the collector.
 async fn receive(
     scope: &Scope,
-    receiver: &Receiver,
+    receiver: &Arc<Receiver>,
     link: Option<Arc<Link>>,
     start: Start,
     mut parts: Parts,
@@ -98,7 +99,7 @@ async fn receive(
     let (dialect, is_http2) = (Dialect::of(&parts.headers), parts.version == Version::HTTP_2);
     let may_upgrade = parts.headers.contains_key(http::header::UPGRADE);
     let taken = match receiver.take(&mut parts) {
-        Ok(collector) => receiver.turn().await.map(|turn| Export { collector, _turn: turn }),
+        Ok(collector) => receiver.turn().await.map(|turn| Export::new(receiver, collector, turn)),
         Err(error) => Err(error),
     };
     let mut response = match taken {
@@ -121,7 +122,10 @@ async fn receive(
 
 /// Where a receiver sends a request, and its turn there.
 struct Export {
+    receiver: Arc<Receiver>,
     collector: Arc<Collector>,
+    /// Once it is here whole.
+    attempt: Option<Attempt>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -229,9 +233,15 @@ impl Step {
         request: Request<RequestBody>,
         progress: &Arc<Progress>,
     ) -> Result<(Response<Incoming>, Option<Return>), UpstreamError> {
-        let Some(Export { collector, .. }) = &self.export else {
+        let Some(Export { receiver, collector, attempt, .. }) = &self.export else {
             return self.engine.upstream.send(route, request, progress).await;
         };
+        if let Some(attempt) = attempt {
+            tokio::select! {
+                () = receiver.hold(attempt, collector, route) => {}
+                () = self.engine.stopped() => {}
+            }
+        }
         let answer = timeout(ANSWER_TIME, collector.upstream.send(route, request, progress)).await;
         answer.unwrap_or_else(|_| Err(UpstreamError::Timeout(route.authority.clone())))
     }
@@ -239,6 +249,15 @@ impl Step {
     /// The status that says `error` to the client; a collector's is always one to try again after.
     fn status_of(&self, error: &UpstreamError) -> StatusCode {
         if self.export.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { error.status() }
+    }
+
+    /// Says to the client that it is to keep what it sent, and for how long.
+    fn kept_there(&self, status: StatusCode, message: &str) -> Response<ResponseBody> {
+        let mut response = respond::text(status, message);
+        if let Some(Export { receiver, attempt: Some(attempt), .. }) = &self.export {
+            response.extensions_mut().insert(receiver.refuse(attempt));
+        }
+        response
     }
 
     /// Captures a request, then inspects and records it, and only then sends it.
@@ -258,20 +277,22 @@ impl Step {
         // What has arrived whole is sent on even if the client hangs up while we look at it: without us it would have
         // been out already. Clients that end do not wait for their last batch to be answered.
         let whole = Whole { head, route, parts, captured, trailers, rest, announced };
-        tokio::spawn(self.send_whole(whole)).await.unwrap_or_else(|error| {
-            // Not the error's own text: it repeats what the panic said, which may quote the payload.
-            tracing::error!(panicked = error.is_panic(), "an exchange failed on our side");
+        Surviving::new(self.send_whole(whole)).await.unwrap_or_else(|Panicked| {
+            tracing::error!("an exchange failed on our side");
             respond::text(StatusCode::BAD_GATEWAY, "the exchange failed on our side")
         })
     }
 
     /// Inspects and records a captured request, and only then sends it.
-    async fn send_whole(self, whole: Whole) -> Response<ResponseBody> {
+    async fn send_whole(mut self, whole: Whole) -> Response<ResponseBody> {
         let Whole { head, route, mut parts, captured, trailers, rest, announced } = whole;
         let bytes = match &captured {
             CapturedBody::Complete(bytes) | CapturedBody::OverLimit(bytes) => bytes.clone(),
             CapturedBody::Streamed => Bytes::new(),
         };
+        if let (Some(export), CapturedBody::Complete(bytes)) = (&mut self.export, &captured) {
+            export.attempt = Some(Attempt::new(bytes.clone(), &head.headers, self.start.instant));
+        }
         let request =
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };
         let (mut flow, forward, error) = self.admit(&head, request, bytes.len()).await;
@@ -287,7 +308,7 @@ impl Step {
                     Some(error)
                         if self.export.is_some() && answer.status == StatusCode::SERVICE_UNAVAILABLE =>
                     {
-                        respond::text(answer.status, error)
+                        self.kept_there(answer.status, error)
                     }
                     _ => respond::local(answer),
                 };
@@ -472,7 +493,7 @@ impl Step {
             _ => Outcome::UpstreamFailed,
         };
         flow.finish(outcome, Some(error.to_string()));
-        respond::text(status, &error.to_string())
+        self.kept_there(status, &error.to_string())
     }
 
     /// The client's body broke off, or was malformed; nothing was sent.
@@ -542,6 +563,10 @@ async fn drained(
 }
 
 impl Export {
+    fn new(receiver: &Arc<Receiver>, collector: Arc<Collector>, turn: OwnedSemaphorePermit) -> Self {
+        Self { receiver: Arc::clone(receiver), collector, attempt: None, _turn: turn }
+    }
+
     fn address(&self) -> Address {
         let authority = self.collector.authority().clone();
         Address { scheme: self.collector.scheme(), authority, misdirected: None }

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) time_ms: i64,
-    instant: Instant,
+    pub(crate) instant: Instant,
 }
 
 impl Start {

@@ -30,6 +30,7 @@ mod respond;
 mod rooms;
 mod services;
 mod sniff;
+mod survive;
 mod tunnel;
 mod upstream;
 mod websocket;

@@ -2,10 +2,17 @@
 //! collector that it is for. Failures on the way there are said as a collector would say them, so that a client
 //! keeps what it has and tries again.
 
+mod patience;
 mod peer;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Uri, Version,
@@ -19,7 +26,7 @@ use rustls::{
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -36,6 +43,9 @@ use crate::{
         upstream::{Offer, Protocol, Route, Upstream, Wire},
     },
 };
+
+use patience::Refused;
+pub(crate) use patience::{Attempt, RetryIn};
 
 /// A listener that speaks as an OpenTelemetry collector does: OTLP over gRPC (h2c) and over HTTP, on one port.
 #[derive(Clone, Debug)]
@@ -142,6 +152,7 @@ pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     collectors: Vec<Arc<Collector>>,
     permits: Arc<Semaphore>,
+    refused: Refused,
 }
 
 /// A collector, and the way there.
@@ -214,6 +225,7 @@ impl Receiver {
                 .map(collector)
                 .collect::<Result<_, rustls::Error>>()?,
             permits: Arc::new(Semaphore::new(MOST_EXPORTS)),
+            refused: Refused::default(),
         })
     }
 
@@ -265,6 +277,28 @@ impl Receiver {
     pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, NotTaken> {
         let turn = timeout(TURN_TIME, Arc::clone(&self.permits).acquire_owned());
         turn.await.ok().and_then(Result::ok).ok_or(NotTaken::Busy)
+    }
+
+    /// Notes that an attempt failed, and says when its client is to try again.
+    pub(crate) fn refuse(&self, attempt: &Attempt) -> RetryIn {
+        self.refused.refuse(attempt, Instant::now())
+    }
+
+    /// Waits for the collector to take connections, where the client has nothing to lose by it. What is held takes
+    /// the place of others, so no more than half of them are.
+    pub(crate) async fn hold(&self, attempt: &Attempt, collector: &Collector, route: &Route) {
+        let room = self.permits.available_permits() >= MOST_EXPORTS / 2;
+        let Some(held) = self.refused.holds(attempt, Instant::now()).filter(|_| room) else { return };
+        let reached = async {
+            while let Err(error) = collector.upstream.reach(route).await {
+                if !error.may_pass() {
+                    return;
+                }
+                sleep(REACH_PAUSE).await;
+            }
+        };
+        // Whether it was reached is seen when the export is sent.
+        let _ = timeout(held, reached).await;
     }
 
     /// Everything that reaches out from here.
@@ -370,6 +404,7 @@ impl Dialect {
     /// Says what we ourselves have to say as a collector says it. What came from the collector stays as it is.
     pub(crate) fn translate(self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         let Some(Said(message)) = response.extensions_mut().remove::<Said>() else { return response };
+        let retry_in = response.extensions_mut().remove::<RetryIn>().unwrap_or(RetryIn::FIRST);
         let status = match response.status() {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => StatusCode::SERVICE_UNAVAILABLE,
             status => status,
@@ -395,10 +430,13 @@ impl Dialect {
             if let Ok(message) = HeaderValue::from_str(&percent_encoded(&message)) {
                 headers.insert("grpc-message", message);
             }
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                retry_info(headers, code, &message, retry_in);
+            }
         } else {
             *answer.status_mut() = status;
             if status == StatusCode::SERVICE_UNAVAILABLE {
-                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_in.0));
             }
         }
         answer
@@ -429,6 +467,25 @@ fn rpc_status(code: u8, message: &str) -> Bytes {
     Bytes::from(bytes)
 }
 
+/// What `Retry-After` is over HTTP: as OpenTelemetry has it in a status, and as Python's SDK reads it, by itself.
+fn retry_info(headers: &mut HeaderMap, code: u8, message: &str, retry_in: RetryIn) {
+    let info = retry_in.message();
+    let kind = b"type.googleapis.com/google.rpc.RetryInfo";
+    // Details are field 3, each an `Any`: its type is field 1, what it holds field 2.
+    let mut any = vec![0x0a, kind.len() as u8];
+    any.extend_from_slice(kind);
+    any.extend_from_slice(&[0x12, info.len() as u8]);
+    any.extend_from_slice(&info);
+    let mut status = Vec::from(rpc_status(code, message));
+    status.extend_from_slice(&[0x1a, any.len() as u8]);
+    status.extend_from_slice(&any);
+    for (name, bytes) in [("grpc-status-details-bin", &status[..]), ("google.rpc.retryinfo-bin", &info)] {
+        if let Ok(value) = HeaderValue::from_str(&STANDARD_NO_PAD.encode(bytes)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// As `grpc-message` wants it.
 fn percent_encoded(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
@@ -451,9 +508,8 @@ const MOST_EXPORTS: usize = 32;
 const TURN_TIME: Duration = Duration::from_secs(5);
 /// How long a collector may take to answer. SDKs have given up long before; what is held for it is let go.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(60);
-/// What `Retry-After` says. Node's SDK tries five times and no longer than ten seconds in all, and so gets furthest
-/// with two.
-const RETRY_AFTER_SECS: u16 = 2;
+/// How often an export that is held looks for its collector.
+const REACH_PAUSE: Duration = Duration::from_millis(500);
 /// How much of a path is repeated to whoever asked for it.
 const LONGEST_NAMED_PATH: usize = 80;
 

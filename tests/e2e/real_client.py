@@ -23,7 +23,8 @@ EXPECTED = {
     ("2.0.14", Auth.API_KEY): {"statsig", "first-party-metrics"},
     ("2.0.14", Auth.SIGNED_IN): {"statsig"},
 }
-# What a client sends as it ends, on a connection of its own. On a loaded machine it is gone before that is out.
+# What a client sends as it ends, on a connection of its own. On a loaded machine it is gone before that is out; that we
+# did not lose it is for `witness.py` to show.
 AT_THE_END = {"datadog"}
 # The interfaces that issue 2 declares stable.
 LOG_KEYS = {

@@ -21,20 +21,25 @@ from product import Proxy
 from sandbox import Auth, Sandbox
 
 HERE = Path(__file__).resolve().parent
-# `PLAINSIGHT_E2E_OUTAGE_SECS=60` is what issue 7 asks for; the usual run is shorter.
-DOWN_SECS = float(os.environ.get("PLAINSIGHT_E2E_OUTAGE_SECS") or 6)
+# `PLAINSIGHT_E2E_OUTAGE_SECS=60` is what issue 7 asks for; the usual run is shorter, and longer than the time in which six tries two
+# seconds apart are over.
+DOWN_SECS = float(os.environ.get("PLAINSIGHT_E2E_OUTAGE_SECS") or 12)
 # Others that export meanwhile, each without a pause but a breath.
 FLOODERS = 8
 FLOOD_PAUSE_SECS = 0.05
 FLOOD_BODY_BYTES = 64 * 1024
 # How much the proxy may grow while nothing gets out.
 MOST_GROWTH_KIB = 200 * 1024
-# How long the SDKs keep on trying with one batch (six times, as `Retry-After` says): what is lost later is lost by them.
-LONGEST_PATIENCE_SECS = 10
+# How much longer than the outage the SDKs are told to keep a batch: tries are up to half a minute apart, and one may just have failed.
+MORE_PATIENCE_SECS = 40
 RECORDS_PER_SEC = 50
-RECORDS = int(RECORDS_PER_SEC * (DOWN_SECS + 2))
-# Whether an SDK keeps what was refused as unavailable. Node's gRPC exporter drops it, whatever collector said so.
+# What SDKs wait for when nobody told them otherwise, and an outage that is shorter by what it takes to notice.
+DEFAULT_PATIENCE_SECS = 10
+SHORT_DOWN_SECS = 7
+# Whether an SDK tries again what was refused as unavailable. Node's gRPC exporter never does, whatever collector said so.
 RETRIES = {("python", "http/protobuf"): True, ("python", "grpc"): True, ("node", "http/json"): True, ("node", "grpc"): False}
+# Records of one batch, as the senders make them.
+BATCH = 20
 
 
 class Gate:
@@ -85,8 +90,9 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def outage(language: str, protocol: str) -> None:
+def outage(language: str, protocol: str, down_secs: float, patience_secs: float) -> None:
     """The collector goes away under load and comes back; every record arrives."""
+    records = int(RECORDS_PER_SEC * (down_secs + 2))
     mark = secrets.token_hex(6)
     with Origin(origin_certificates(), answers.answer) as origin, Sandbox(Auth.API_KEY) as sandbox, Checks() as check:
         gate = Gate(origin.port)
@@ -95,7 +101,7 @@ def outage(language: str, protocol: str) -> None:
         # The first rule that matches counts, and Proxy adds its own behind these.
         with Proxy(sandbox, origin, "--connect-to", f"::127.0.0.1:{gate.port}", *flags, before=True) as proxy:
             endpoint = proxy.receivers["gRPC" if protocol == "grpc" else "HTTP"]
-            job = {"protocol": protocol, "endpoint": endpoint, "mark": mark, "count": RECORDS, "seconds": DOWN_SECS + 2, "patience": DOWN_SECS + 60, "modules": str(clients.sdks())}
+            job = {"protocol": protocol, "endpoint": endpoint, "mark": mark, "count": records, "seconds": down_secs + 2, "patience": patience_secs, "modules": str(clients.sdks())}
             program = [str(clients.python()), str(HERE / "load_sender.py")] if language == "python" else [clients.tool("node"), str(HERE / "load_sender.mjs")]
             before = _resident_kib(proxy)
             sender = subprocess.Popen(program, env=sandbox.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -104,7 +110,7 @@ def outage(language: str, protocol: str) -> None:
             _wait_for(lambda: origin.requests(), 30)
             gate.shut()
             samples = []
-            end = time.monotonic() + DOWN_SECS
+            end = time.monotonic() + down_secs
             answered: collections.Counter[tuple[int, bool]] = collections.Counter()
             flooders = [threading.Thread(target=_flood, args=(endpoint, end, answered)) for _ in range(FLOODERS)]
             for flooder in flooders:
@@ -129,7 +135,7 @@ def outage(language: str, protocol: str) -> None:
         if "PLAINSIGHT_E2E_OUTAGE_SECS" in os.environ:
             half = len(samples) // 2
             print(
-                f"receiver.outage-{language}-{protocol}: {DOWN_SECS:.0f} s down, {RECORDS} records, {sum(answered.values())} exports of "
+                f"receiver.outage-{language}-{protocol}: {down_secs:.0f} s down, {records} records, {sum(answered.values())} exports of "
                 f"{FLOOD_BODY_BYTES // 1024} KiB refused, {len(failed)} failed attempts in the log; the proxy grew by at most {max(samples[:half])} KiB in "
                 f"the first half and {max(samples[half:])} KiB in the second", flush=True,
             )
@@ -137,20 +143,21 @@ def outage(language: str, protocol: str) -> None:
         taken = [request for request in origin.requests() if request.complete]
         # One may have arrived whose answer was cut off with the connection: it is sent again.
         check.that(0 < len(forwarded) <= len(taken), f"{len(forwarded)} exports were acknowledged, the collector got {len(taken)}")
-        if RETRIES[language, protocol] and DOWN_SECS > LONGEST_PATIENCE_SECS:
-            # The SDK itself gives up after a number of tries, and says so; what it still had arrives.
-            check.that(RECORDS - 1 in arrived, f"the last record never arrived: {said[-1500:]}")
-        elif RETRIES[language, protocol]:
+        missing = set(range(records)) - set(arrived)
+        if RETRIES[language, protocol]:
             seen = [(flow["outcome"], flow["status"], flow["request_bytes"], flow["error"]) for flow in flows]
-            check.equal(set(range(RECORDS)) - set(arrived), set(), f"records that never arrived; exit output {said[-1500:]!r}, flows {seen[:12]}")
+            check.equal(missing, set(), f"records that never arrived; exit output {said[-1500:]!r}, flows {seen[:12]}")
         else:
-            check.that("UNAVAILABLE" in said, f"the sender was not told UNAVAILABLE: {said[-3000:]}")
+            # Its exports wait in the proxy. One that was on its way when the collector went cannot be sent twice by us.
+            cut = [flow for flow in failed if "broke" in (flow["error"] or "")]
+            check.that(len(missing) <= BATCH * len(cut), f"{len(missing)} records never arrived, {len(cut)} exports were cut: {said[-1500:]}")
 
 
 def _flood(endpoint: str, end: float, answered: collections.Counter) -> None:
-    """Exports that nobody keeps, one after the other."""
-    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "y" * FLOOD_BODY_BYTES}}]}]}]})
+    """Exports that nobody keeps, one after the other, no two alike."""
     while time.monotonic() < end - 1:
+        text = secrets.token_hex(8) + "y" * FLOOD_BODY_BYTES
+        body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": text}}]}]}]})
         connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=30)
         connection.request("POST", "/v1/logs", body, {"content-type": "application/json"})
         answer = connection.getresponse()
@@ -178,4 +185,8 @@ def _wait_for(condition: object, seconds: float) -> None:
 
 def tests() -> list[tuple[str, object]]:
     """Every test of this file, with its name."""
-    return [(f"receiver.outage-{language}-{protocol.replace('/', '-')}", lambda l=language, p=protocol: outage(l, p)) for language, protocol in RETRIES]
+    outages = {"": (DOWN_SECS, DOWN_SECS + MORE_PATIENCE_SECS), "default-": (SHORT_DOWN_SECS, DEFAULT_PATIENCE_SECS)}
+    return [
+        (f"receiver.outage-{kind}{language}-{protocol.replace('/', '-')}", lambda l=language, p=protocol, t=times: outage(l, p, *t))
+        for kind, times in outages.items() for language, protocol in RETRIES
+    ]

@@ -45,10 +45,11 @@ def main() -> int:
     import receiver
     import replay
     import sdk
+    import witness
 
     files = [
         real_client, product_tests, compliance, leaf, identity, durability, faults, canary, sdk, otlp, receiver, export, replay, policy,
-        confine, doctor, private, page,
+        confine, doctor, private, page, witness,
     ]
     tests = [test for file in files for test in file.tests()]
     chosen = [test for test in tests if not arguments.only or any(name in test[0] for name in arguments.only)]

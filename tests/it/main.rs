@@ -13,6 +13,8 @@ mod corpus;
 mod export;
 mod layering;
 mod matrix;
+#[cfg(target_os = "linux")]
+mod open_files;
 mod proxy_answers;
 mod proxy_basics;
 mod proxy_bytes;

@@ -1,7 +1,7 @@
 //! The OTLP receiver: requests to it reach the collector that was configured, and a collector that is down is said as
 //! a collector would say it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -39,11 +39,17 @@ async fn receiving(mut setup: Setup, collector: CollectorConfig) -> (TestProxy, 
 
 /// Sends `body` over h2c; the answer's header fields, trailer fields and body.
 async fn grpc(address: SocketAddr, body: &'static [u8]) -> (HeaderMap, HeaderMap, Bytes) {
+    grpc_within(address, body, "100m").await
+}
+
+/// The same, from a client that waits for `time`.
+async fn grpc_within(address: SocketAddr, body: &'static [u8], time: &str) -> (HeaderMap, HeaderMap, Bytes) {
     let mut sender = h2_client(TcpStream::connect(address).await.unwrap()).await;
     let body = Full::new(Bytes::from_static(body)).map_err(|never| match never {}).boxed();
     let request = Request::post(format!("http://{address}{GRPC}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
+        .header("grpc-timeout", time)
         .body(body)
         .unwrap();
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
@@ -142,6 +148,58 @@ async fn a_collector_that_is_down_is_said_as_a_collector_says_it() {
     for record in proxy.audit.closed(2).await {
         assert_eq!((record.closing().outcome, record.closing().status), (Outcome::UpstreamFailed, Some(503)));
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_was_refused_before_is_to_come_back_later() {
+    let setup = Setup::new(&TestCa::new(), nowhere().await);
+    let (_proxy, address) = receiving(setup, collector(Scheme::Http, "collector.example:4318")).await;
+    let mut client = Client::plain(address).await;
+    let mut retry_after = async |body: &str| {
+        let request =
+            format!("POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let head = client.ask(&request).await.head.to_ascii_lowercase();
+        head.split("retry-after: ").nth(1).unwrap().split_once("\r\n").unwrap().0.parse::<u64>().unwrap()
+    };
+
+    let first = retry_after("one").await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let again = retry_after("one").await;
+    let another = retry_after("two").await;
+
+    assert_eq!((first, another), (2, 2));
+    assert!((7..=8).contains(&again), "{again}");
+}
+
+#[tokio::test]
+async fn an_export_is_held_for_a_client_that_says_how_long_it_waits() {
+    let origin = Origin::plain().await;
+    let down = nowhere().await;
+    let setup = Setup::new(&TestCa::new(), down);
+    let (proxy, address) = receiving(setup, collector(Scheme::Http, "collector.example:4318")).await;
+
+    let impatient = grpc_within(address, b"\0\0\0\0\x01a", "1500m").await;
+    let patient = tokio::spawn(grpc_within(address, b"\0\0\0\0\x01b", "30S"));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let seen_while_down = origin.seen().len();
+    let listener = TcpListener::bind(down).await.unwrap();
+    let far = origin.address;
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = TcpStream::connect(far).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let (head, _, _) = patient.await.unwrap();
+
+    assert_eq!(impatient.0["grpc-status"], "14");
+    assert!(impatient.0.contains_key("google.rpc.retryinfo-bin"));
+    assert_eq!(seen_while_down, 0);
+    assert_ne!(head.get("grpc-status"), Some(&HeaderValue::from(14)));
+    assert_eq!(origin.seen().len(), 1);
+    let outcomes: Vec<_> =
+        proxy.audit.closed(2).await.iter().map(|record| record.closing().outcome).collect();
+    assert_eq!(outcomes, [Outcome::UpstreamFailed, Outcome::Forwarded]);
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::{ffi::OsString, io, process::ExitStatus};
 
 use tokio::process::{Child, Command};
 
-use crate::{claude::ChildEnvironment, cli::exit::Failure};
+use crate::{
+    claude::ChildEnvironment,
+    cli::{exit::Failure, open_files},
+};
 
 /// Signals are taken before the program starts, so that none is lost.
 pub(super) struct Starting {
@@ -26,6 +29,8 @@ impl Starting {
     pub(super) fn start(self, words: &[OsString], environment: &ChildEnvironment) -> io::Result<Running> {
         let (program, arguments) = words.split_first().expect("a program is required");
         let child = Command::new(program).args(arguments).envs(environment.changes()).spawn()?;
+        // Only now: the program has the limit that it would have without us.
+        open_files::raise_limit();
         Ok(Running { child, signals: self.signals })
     }
 }

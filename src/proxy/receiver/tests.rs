@@ -125,6 +125,25 @@ fn failures_are_said_as_a_collector_says_them() {
 }
 
 #[test]
+fn when_to_try_again_is_said_over_http_and_over_grpc() {
+    let failed = || {
+        let mut answer = crate::proxy::respond::text(StatusCode::BAD_GATEWAY, "no");
+        answer.extensions_mut().insert(RetryIn(30));
+        answer
+    };
+
+    let http = Dialect::Protobuf.translate(failed());
+    let grpc = Dialect::Grpc.translate(failed());
+
+    assert_eq!(http.headers()[RETRY_AFTER], "30");
+    let field = |name| STANDARD_NO_PAD.decode(grpc.headers()[name].as_bytes()).unwrap();
+    assert_eq!(field("google.rpc.retryinfo-bin"), b"\x0a\x02\x08\x1e");
+    let details =
+        b"\x08\x0e\x12\x02no\x1a\x30\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x04\x0a\x02\x08\x1e";
+    assert_eq!(field("grpc-status-details-bin"), details);
+}
+
+#[test]
 fn a_status_is_a_message_of_protobuf() {
     let long = "x".repeat(300);
 

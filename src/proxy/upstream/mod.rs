@@ -122,6 +122,19 @@ impl Upstream {
         Ok(())
     }
 
+    /// Makes sure that there is a connection for the next request, if one can be had.
+    pub(crate) async fn reach(&self, route: &Route) -> Result<(), UpstreamError> {
+        let sender = match self.pool.take(route).await {
+            Some(sender) => sender,
+            None => Box::pin(self.open(route)).await?,
+        };
+        // Shared ones are in the pool already.
+        if matches!(sender, Sender::Http1(_)) {
+            self.pool.put(route, sender);
+        }
+        Ok(())
+    }
+
     /// Sends a request and waits for the head of the answer. A connection that turns out to be dead before anything was
     /// sent is replaced once.
     pub(crate) async fn send(
@@ -140,7 +153,8 @@ impl Upstream {
                 Some(sender) => sender,
                 None => {
                     reused = false;
-                    self.open(route).await?
+                    // Rare, and large: every request would carry the room for it.
+                    Box::pin(self.open(route)).await?
                 }
             };
             let broken = |error| UpstreamError::Broken(route.authority.clone(), Arc::new(error));
