@@ -179,7 +179,7 @@ impl Tool for Kingfisher<'_> {
 
     fn round(&mut self, body: &Body) -> Result<Round, String> {
         /// Enough for its start, most of a second, to be the smaller part.
-        const LEAST_BYTES: usize = 64 << 20;
+        const LEAST_BYTES: usize = 256 << 20;
         let folder = self.python.folder(&format!("copies {}", body.name));
         let empty = self.python.folder("empty");
         if !folder.exists() {
