@@ -28,6 +28,8 @@ struct Side {
     edges: u32,
     /// Places behind which nothing is said.
     length: usize,
+    /// Whether a byte may stand in the first place if one does, wherever the value ends.
+    first: Box<[bool; 256]>,
 }
 
 impl Around {
@@ -46,15 +48,23 @@ impl Around {
             }
             after.edges &= !1;
         }
-        Self { before: graph.side(&backward, Direction::Backward), after }
+        let mut before = graph.side(&backward, Direction::Backward);
+        for side in [&mut before, &mut after] {
+            let says_nothing = side.length == 0 || side.edges & 1 != 0;
+            for (first, places) in side.first.iter_mut().zip(side.bytes.iter()) {
+                *first = says_nothing || places & 1 != 0;
+            }
+        }
+        Self { before, after }
     }
 
     /// Whether the neighbours of `place` leave it possible that [`Around::holds`], wherever the value ends: a look that
     /// costs next to nothing, for floods.
     #[inline]
     pub(super) fn could_hold(&self, text: &[u8], place: Range<usize>) -> bool {
-        let before = place.start.checked_sub(1).map(|at| text[at]);
-        self.after.could_begin(text.get(place.end).copied()) && self.before.could_begin(before)
+        let could = |side: &Side, byte: Option<&u8>| byte.is_none_or(|byte| side.first[usize::from(*byte)]);
+        // Nothing has this index: it stands before the text.
+        could(&self.after, text.get(place.end)) && could(&self.before, text.get(place.start.wrapping_sub(1)))
     }
 
     /// Whether a match could hold the anchor that takes up `place` of `text`, in a value that takes up `value`.
@@ -67,11 +77,6 @@ impl Around {
 }
 
 impl Side {
-    #[inline]
-    fn could_begin(&self, byte: Option<u8>) -> bool {
-        self.length == 0 || byte.is_none_or(|byte| (self.bytes[usize::from(byte)] | self.edges) & 1 != 0)
-    }
-
     #[inline]
     fn holds<'t>(&self, mut bytes: impl Iterator<Item = &'t u8>) -> bool {
         for place in 0..self.length {
@@ -262,7 +267,7 @@ impl Graph {
 
     /// What stands on one side of `anchor`, whose bytes come in that direction.
     fn side(&self, anchor: &[u8], direction: Direction) -> Side {
-        let mut side = Side { bytes: Box::new([0; 256]), edges: 0, length: 0 };
+        let mut side = Side { bytes: Box::new([0; 256]), edges: 0, length: 0, first: Box::new([true; 256]) };
         let Some((first, others)) = anchor.split_first() else { return side };
         // An occurrence counts if its first byte is spelled out: what follows may be taken by a wide class, as the space
         // in `curl -s -u` is by `curl\b.*`, but a run of letters at a value's end is no anchor.

@@ -184,7 +184,13 @@ impl Pass<'_> {
                 self.flush_all();
             }
             for single in &search.bytes {
-                single.find(bytes, |at| self.widen(single.anchor, at));
+                let anchor = set.engine.anchors[single.anchor as usize];
+                let around = &set.engine.arounds[anchor.around as usize];
+                single.find(bytes, |at| {
+                    if around.could_hold(bytes, at..at + 1) {
+                        self.widen_at(anchor, at..at + 1);
+                    }
+                });
             }
             self.flush_all();
             finders::find_all(search.finders.iter().map(|(finder, _)| finder), bytes, |index, range| {
