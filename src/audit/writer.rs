@@ -299,6 +299,8 @@ impl WriterThread {
                 Ok(command) => self.sort_in(command),
                 Err(RecvTimeoutError::Timeout) if !self.backlog.is_empty() => {}
                 Err(RecvTimeoutError::Timeout) => {
+                    // Nothing is left to try again, or the time to do so would be over at each turn.
+                    self.next_try = None;
                     self.checkpoint();
                     continue;
                 }

@@ -237,13 +237,20 @@ impl Step {
             return self.engine.upstream.send(route, request, progress).await;
         };
         if let Some(attempt) = attempt {
-            tokio::select! {
-                () = receiver.hold(attempt, collector, route) => {}
-                () = self.engine.stopped() => {}
+            let is_to_go = tokio::select! {
+                is_to_go = receiver.hold(attempt, collector, route) => is_to_go,
+                () = self.engine.stopped() => true,
+            };
+            if !is_to_go {
+                return Err(UpstreamError::Timeout(route.authority.clone()));
             }
         }
         let answer = timeout(ANSWER_TIME, collector.upstream.send(route, request, progress)).await;
-        answer.unwrap_or_else(|_| Err(UpstreamError::Timeout(route.authority.clone())))
+        let answer = answer.unwrap_or_else(|_| Err(UpstreamError::Timeout(route.authority.clone())));
+        if let (Ok(_), Some(attempt)) = (&answer, attempt) {
+            receiver.answered(attempt);
+        }
+        answer
     }
 
     /// The status that says `error` to the client; a collector's is always one to try again after.
@@ -291,7 +298,7 @@ impl Step {
             CapturedBody::Streamed => Bytes::new(),
         };
         if let (Some(export), CapturedBody::Complete(bytes)) = (&mut self.export, &captured) {
-            export.attempt = Some(Attempt::new(bytes.clone(), &head.headers, self.start.instant));
+            export.attempt = Some(export.receiver.attempt(bytes, &head.headers, self.start.instant));
         }
         let request =
             CapturedRequest { id: self.id, head: head.clone(), body: captured, trailers: trailers.clone() };

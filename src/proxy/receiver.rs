@@ -284,11 +284,23 @@ impl Receiver {
         self.refused.refuse(attempt, Instant::now())
     }
 
+    /// An attempt of a client to export `body`.
+    pub(crate) fn attempt(&self, body: &Bytes, headers: &HeaderMap, arrived: Instant) -> Attempt {
+        self.refused.attempt(body, headers, arrived)
+    }
+
+    /// Notes that the collector answered an attempt.
+    pub(crate) fn answered(&self, attempt: &Attempt) {
+        self.refused.answered(attempt);
+    }
+
     /// Waits for the collector to take connections, where the client has nothing to lose by it. What is held takes
-    /// the place of others, so no more than half of them are.
-    pub(crate) async fn hold(&self, attempt: &Attempt, collector: &Collector, route: &Route) {
+    /// the place of others, so no more than half of them are. Says whether to send then: not what the client tries
+    /// anew meanwhile.
+    pub(crate) async fn hold(&self, attempt: &Attempt, collector: &Collector, route: &Route) -> bool {
         let room = self.permits.available_permits() >= MOST_EXPORTS / 2;
-        let Some(held) = self.refused.holds(attempt, Instant::now()).filter(|_| room) else { return };
+        let Some(time) = self.refused.holds(attempt, Instant::now()).filter(|_| room) else { return true };
+        let held = self.refused.held(attempt);
         let reached = async {
             while let Err(error) = collector.upstream.reach(route).await {
                 if !error.may_pass() {
@@ -297,8 +309,12 @@ impl Receiver {
                 sleep(REACH_PAUSE).await;
             }
         };
-        // Whether it was reached is seen when the export is sent.
-        let _ = timeout(held, reached).await;
+        tokio::select! {
+            biased;
+            () = held.superseded() => false,
+            // Whether it was reached is seen when the export is sent.
+            _ = timeout(time, reached) => true,
+        }
     }
 
     /// Everything that reaches out from here.

@@ -4,12 +4,13 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::sync::Notify;
 
 /// One attempt at an export.
 ///
@@ -17,18 +18,11 @@ use http::HeaderMap;
 /// That is what counts: a client gives up as soon as it is asked to wait longer than it would, and most would wait for ten
 /// seconds, however long the collector has been away.
 pub(crate) struct Attempt {
-    body: Bytes,
+    /// The batch, by its bytes.
+    batch: u64,
     arrived: Instant,
     /// When the client stops waiting, if it said so, as clients of gRPC do.
     deadline: Option<Instant>,
-}
-
-impl Attempt {
-    pub(crate) fn new(body: Bytes, headers: &HeaderMap, arrived: Instant) -> Self {
-        let allowed = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
-        let deadline = allowed.and_then(|allowed| arrived.checked_add(allowed));
-        Self { body, arrived, deadline }
-    }
 }
 
 /// In how many seconds a client is to try again; rides on the answer that refuses it.
@@ -62,6 +56,7 @@ impl RetryIn {
 pub(crate) struct Refused {
     hasher: RandomState,
     batches: Mutex<Batches>,
+    held: Mutex<HashMap<u64, Arc<Notify>>>,
 }
 
 #[derive(Default)]
@@ -72,9 +67,16 @@ struct Batches {
 }
 
 impl Refused {
+    /// An attempt to export `body`, which arrived then.
+    pub(crate) fn attempt(&self, body: &Bytes, headers: &HeaderMap, arrived: Instant) -> Attempt {
+        let allowed = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
+        let deadline = allowed.and_then(|allowed| arrived.checked_add(allowed));
+        Attempt { batch: self.hasher.hash_one(body), arrived, deadline }
+    }
+
     /// Notes that `attempt` is refused at `now`, and says when its client is to try again.
     pub(crate) fn refuse(&self, attempt: &Attempt, now: Instant) -> RetryIn {
-        let key = self.hasher.hash_one(&attempt.body);
+        let key = attempt.batch;
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         let Batches { first_arrival, order } = &mut *batches;
         let first = first_arrival.entry(key).or_insert_with(|| {
@@ -104,12 +106,50 @@ impl Refused {
             return Some(left.min(LONGEST_HELD));
         }
         let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        if batches.order.is_empty() {
-            return None;
-        }
-        let age =
-            now.saturating_duration_since(*batches.first_arrival.get(&self.hasher.hash_one(&attempt.body))?);
+        let age = now.saturating_duration_since(*batches.first_arrival.get(&attempt.batch)?);
         (HELD_FROM..FORGOTTEN_AFTER).contains(&age).then_some(HELD_UNTOLD)
+    }
+
+    /// Notes that a collector answered: the next batch with these bytes is another one.
+    pub(crate) fn answered(&self, attempt: &Attempt) {
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batches.first_arrival.remove(&attempt.batch).is_some() {
+            batches.order.retain(|batch| *batch != attempt.batch);
+        }
+    }
+
+    /// Begins to hold an attempt, and ends an older one of the same batch: its client has stopped waiting for that, or it
+    /// would not try again, and the batch must not arrive twice.
+    pub(crate) fn held(&self, attempt: &Attempt) -> Held<'_> {
+        let superseded = Arc::new(Notify::new());
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = held.insert(attempt.batch, Arc::clone(&superseded)) {
+            older.notify_one();
+        }
+        Held { refused: self, batch: attempt.batch, superseded }
+    }
+}
+
+/// An attempt that is held, for as long as it is.
+pub(crate) struct Held<'r> {
+    refused: &'r Refused,
+    batch: u64,
+    superseded: Arc<Notify>,
+}
+
+impl Held<'_> {
+    /// Waits until a newer attempt of the same batch is held.
+    pub(crate) async fn superseded(&self) {
+        self.superseded.notified().await;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut held = self.refused.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.get(&self.batch).is_some_and(|newest| Arc::ptr_eq(newest, &self.superseded)) {
+            held.remove(&self.batch);
+        }
     }
 }
 
@@ -145,9 +185,9 @@ const LONGEST_HELD: Duration = Duration::from_secs(120);
 /// Age of a batch from which on it is held though its client did not say for how long. With ten seconds, which is what SDKs have by default,
 /// the next try that we could ask for would never come.
 const HELD_FROM: Duration = Duration::from_secs(7);
-/// How long it is held then. Node's SDK waits for eight seconds more in such an attempt, Python's for one; those
-/// that wait for longer have ten to spare, because the tries are further apart.
-const HELD_UNTOLD: Duration = Duration::from_secs(10);
+/// How long it is held then. Node's SDK waits for eight seconds more in such an attempt, Python's for one; a client that gives
+/// each attempt ten seconds is answered before they are over.
+const HELD_UNTOLD: Duration = Duration::from_secs(9);
 /// Batches that are remembered: forty bytes each, and more than clients with a queue each can have.
 const MOST_BATCHES: usize = 4096;
 /// How long they are.

@@ -8,7 +8,7 @@ fn attempts(patience_secs: f64, held: bool) -> Vec<u64> {
     let mut attempts = Vec::new();
     for _ in 0..6 {
         attempts.push(at.as_secs());
-        let attempt = Attempt::new(Bytes::from_static(b"batch"), &HeaderMap::new(), begun + at);
+        let attempt = refused.attempt(&Bytes::from_static(b"batch"), &HeaderMap::new(), begun + at);
         if held {
             at += refused.holds(&attempt, begun + at).unwrap_or_default();
         }
@@ -43,7 +43,7 @@ fn a_batch_is_held_in_what_may_be_its_last_try_and_not_before() {
     let begun = Instant::now();
     let at = |secs| {
         let arrived = begun + Duration::from_secs(secs);
-        (Attempt::new(Bytes::from_static(b"batch"), &HeaderMap::new(), arrived), arrived)
+        (refused.attempt(&Bytes::from_static(b"batch"), &HeaderMap::new(), arrived), arrived)
     };
     let held = |secs| {
         let (attempt, now) = at(secs);
@@ -56,7 +56,7 @@ fn a_batch_is_held_in_what_may_be_its_last_try_and_not_before() {
 
     assert_eq!(unknown, None);
     assert_eq!((held(2), held(9)), (None, Some(HELD_UNTOLD)));
-    let another = Attempt::new(Bytes::from_static(b"another"), &HeaderMap::new(), now);
+    let another = refused.attempt(&Bytes::from_static(b"another"), &HeaderMap::new(), now);
     assert_eq!(refused.holds(&another, now + Duration::from_secs(9)), None);
 }
 
@@ -66,7 +66,7 @@ fn a_client_of_grpc_is_answered_before_it_stops_waiting() {
     let now = Instant::now();
     let attempt = |timeout: &str| {
         let headers = HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), timeout.parse().unwrap())]);
-        Attempt::new(Bytes::from_static(b"batch"), &headers, now)
+        refused.attempt(&Bytes::from_static(b"batch"), &headers, now)
     };
 
     assert_eq!(refused.holds(&attempt("10S"), now), Some(Duration::from_secs(9)));
@@ -92,7 +92,7 @@ fn no_more_is_remembered_than_was_said() {
 
     for number in 0..MOST_BATCHES + 100 {
         let body = Bytes::from(number.to_string());
-        refused.refuse(&Attempt::new(body, &HeaderMap::new(), now), now);
+        refused.refuse(&refused.attempt(&body, &HeaderMap::new(), now), now);
     }
 
     let batches = refused.batches.lock().unwrap();
@@ -103,11 +103,46 @@ fn no_more_is_remembered_than_was_said() {
 fn a_batch_that_comes_back_after_long_begins_anew() {
     let refused = Refused::default();
     let begun = Instant::now();
-    let attempt = |arrived| Attempt::new(Bytes::from_static(b"batch"), &HeaderMap::new(), arrived);
+    let attempt = |arrived| refused.attempt(&Bytes::from_static(b"batch"), &HeaderMap::new(), arrived);
     let late = begun + FORGOTTEN_AFTER + Duration::from_secs(1);
 
     let first = refused.refuse(&attempt(begun), begun);
     let again = refused.refuse(&attempt(late), late);
 
     assert_eq!((first, again), (RetryIn::FIRST, RetryIn::FIRST));
+}
+
+#[test]
+fn a_batch_that_was_answered_is_known_no_more() {
+    let refused = Refused::default();
+    let begun = Instant::now();
+    let attempt = refused.attempt(&Bytes::from_static(b"{}"), &HeaderMap::new(), begun);
+    let later = begun + Duration::from_secs(9);
+
+    refused.refuse(&attempt, begun);
+    assert_eq!(refused.holds(&attempt, later), Some(HELD_UNTOLD));
+    refused.answered(&attempt);
+
+    assert_eq!(refused.holds(&attempt, later), None);
+    assert!(refused.batches.lock().unwrap().order.is_empty());
+}
+
+/// A client that tries again has stopped waiting for the attempt before: the batch must not be sent twice.
+#[tokio::test]
+async fn of_two_attempts_that_are_held_the_older_one_ends() {
+    let refused = Refused::default();
+    let attempt = |body| refused.attempt(&Bytes::from_static(body), &HeaderMap::new(), Instant::now());
+    let ends = async |held: &Held<'_>| {
+        tokio::time::timeout(Duration::from_millis(20), held.superseded()).await.is_ok()
+    };
+
+    let (older, other) = (refused.held(&attempt(b"batch")), refused.held(&attempt(b"other")));
+    let newer = refused.held(&attempt(b"batch"));
+
+    assert_eq!((ends(&older).await, ends(&other).await, ends(&newer).await), (true, false, false));
+    drop(older);
+    let newest = refused.held(&attempt(b"batch"));
+    assert!(ends(&newer).await);
+    drop((newer, newest, other));
+    assert!(refused.held.lock().unwrap().is_empty());
 }
