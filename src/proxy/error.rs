@@ -45,7 +45,9 @@ impl UpstreamError {
     /// Whether it may be over in a moment, without anybody's doing.
     pub(crate) const fn may_pass(&self) -> bool {
         match self {
-            Self::Broken(..) | Self::Connect(..) | Self::Proxy(..) | Self::Resolve(..) | Self::Timeout(_) => true,
+            Self::Broken(..) | Self::Connect(..) | Self::Proxy(..) | Self::Resolve(..) | Self::Timeout(_) => {
+                true
+            }
             Self::Forbidden(..) | Self::Tls(..) => false,
         }
     }
