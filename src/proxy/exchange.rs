@@ -3,6 +3,8 @@
 //! Known losses, all hyper's: interim answers (103 Early Hints) are dropped, HTTP/1 trailer fields that no `Trailer` names
 //! or that no `TE: trailers` asked for are dropped, and fields of one name that stand apart are sent together.
 
+mod address;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -11,8 +13,8 @@ use std::{
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
+    HeaderMap, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::{
@@ -23,8 +25,8 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     model::{
-        Action, Authority, CapturedBody, CapturedRequest, Destination, DestinationKind, FlowId, NotInspected,
-        Outcome, RequestHead, Scheme, Secret,
+        Action, CapturedBody, CapturedRequest, Destination, DestinationKind, FlowId, NotInspected, Outcome,
+        RequestHead, Secret,
     },
     proxy::{
         body::{Captured, Progress, RequestBody, ResponseBody, Tee, capture, drain},
@@ -38,10 +40,12 @@ use crate::{
         respond,
         services::{Answer, Forward, Inspected},
         survive::{Panicked, Surviving},
-        upstream::{Offer, Protocol, Return, Route, Wire},
+        upstream::{Return, Route},
         websocket::Upgrade,
     },
 };
+
+use address::{Address, address, outgoing, plain_route, target};
 
 /// Takes a request to its answer. Never fails: what goes wrong becomes an answer and a record.
 pub(crate) async fn exchange(
@@ -592,120 +596,6 @@ fn classify(engine: &Engine, head: &RequestHead, is_export: bool) -> Destination
 
 /// A path of OTLP over HTTP.
 const USUAL_PATH: &str = "/v1/traces";
-
-/// Whom a request is for.
-struct Address {
-    scheme: Scheme,
-    authority: Authority,
-    /// Not everything that names an authority names this one.
-    misdirected: Option<StatusCode>,
-}
-
-/// A request that names nobody.
-enum Disagreement {
-    Malformed(String),
-    NotASite,
-}
-
-impl Disagreement {
-    fn respond(self, scope: &Scope, start: Start) -> Response<ResponseBody> {
-        let authority = scope.site.as_ref().map(|site| &site.authority);
-        let (response, message) = match self {
-            Self::NotASite => (respond::not_a_site(), "a request to the proxy itself".to_owned()),
-            Self::Malformed(message) => (respond::text(StatusCode::BAD_REQUEST, &message), message),
-        };
-        scope.engine.record_failure(authority, start, None, Outcome::Refused, message);
-        response
-    }
-}
-
-/// Finds whom a request is for. The tunnel, the target and `Host` must agree, on every request.
-fn address(scope: &Scope, parts: &Parts) -> Result<Address, Disagreement> {
-    let (scheme, expected) = match &scope.site {
-        Some(site) => (site.scheme, Some(&site.authority)),
-        None => match parts.uri.scheme_str() {
-            Some("http") => (Scheme::Http, None),
-            Some("https") => (Scheme::Https, None),
-            Some(_) | None => return Err(Disagreement::NotASite),
-        },
-    };
-    let parse = |text: &str| {
-        Authority::parse(text, Some(scheme.default_port()))
-            .map_err(|error| Disagreement::Malformed(format!("the request names nobody: {error}")))
-    };
-    let named = parts.uri.authority().map(|authority| parse(authority.as_str())).transpose()?;
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Disagreement::Malformed("more than one Host".to_owned()));
-    }
-    let host = match host {
-        Some(host) => Some(parse(host.to_str().unwrap_or_default())?),
-        None => None,
-    };
-    if named.is_none() && host.is_none() && parts.version != Version::HTTP_10
-        || parts.version == Version::HTTP_11 && host.is_none()
-    {
-        return Err(Disagreement::Malformed("no Host".to_owned()));
-    }
-    let authority = match (expected, &named) {
-        (Some(expected), _) => expected.clone(),
-        (None, Some(named)) => named.clone(),
-        (None, None) => return Err(Disagreement::NotASite),
-    };
-    let agrees = |other: &Option<Authority>| other.as_ref().is_none_or(|other| *other == authority);
-    let misdirected = if !agrees(&named) || !agrees(&host) {
-        Some(StatusCode::MISDIRECTED_REQUEST)
-    } else if parts.method == Method::CONNECT {
-        Some(StatusCode::METHOD_NOT_ALLOWED)
-    } else {
-        None
-    };
-    Ok(Address { scheme, authority, misdirected })
-}
-
-fn target(uri: &Uri) -> String {
-    uri.path_and_query().map_or("/", |target| target.as_str()).to_owned()
-}
-
-/// The route of a whole-URL request on the proxy's own port.
-fn plain_route(engine: &Engine, head: &RequestHead) -> Route {
-    let wire = match head.scheme {
-        Scheme::Http => engine.upstream.plain_wire(&head.authority),
-        Scheme::Https => Wire::Tls,
-    };
-    Route { authority: head.authority.clone(), wire, protocol: Protocol::Http1, offer: Offer::Http1 }
-}
-
-/// The request as it leaves: as it came, but for what is hop-by-hop.
-fn outgoing(mut parts: Parts, route: &Route, upgrades: bool, body: RequestBody) -> Request<RequestBody> {
-    parts.extensions.remove::<OnUpgrade>();
-    headers::strip_request(&mut parts.headers, upgrades);
-    if route.protocol == Protocol::Http2 {
-        parts.uri = whole_uri(&parts.uri, route);
-    } else if let Some(target) = parts.uri.path_and_query()
-        && parts.uri.scheme().is_some()
-    {
-        parts.uri = Uri::from(target.clone());
-    }
-    Request::from_parts(parts, body)
-}
-
-/// HTTP/2 wants scheme and authority; a client that named its host by `Host` alone sent none.
-fn whole_uri(uri: &Uri, route: &Route) -> Uri {
-    if uri.authority().is_some() {
-        return uri.clone();
-    }
-    let scheme = if route.wire == Wire::Tls { Scheme::Https } else { Scheme::Http };
-    let authority = route.authority.to_string();
-    let text = authority.strip_suffix(&format!(":{}", scheme.default_port())).unwrap_or(&authority);
-    Uri::builder()
-        .scheme(scheme.as_str())
-        .authority(text)
-        .path_and_query(target(uri))
-        .build()
-        .unwrap_or_else(|_| uri.clone())
-}
 
 /// Whether a client may use the proxy. Takes as long for a wrong credential as for the right one.
 fn is_authorised(expected: Option<&Secret<String>>, headers: &HeaderMap) -> bool {
