@@ -100,19 +100,25 @@ impl FieldIndex {
                 }
             }
         }
-        if let Some(names) = pattern.last_names() {
+        let mut mark = |names: &[Box<str>]| {
             for name in names {
                 let name = name.replace("~1", "/").replace("~0", "~");
                 if let Some(sketch) = sketch(name.as_bytes()) {
                     self.sketches[sketch / 64] |= 1 << (sketch % 64);
                 }
             }
+        };
+        if let Some(names) = pattern.last_names() {
+            mark(names);
             enter(&mut self.named, names, rule);
             return;
         }
         let list = pattern.as_str().strip_suffix("/*").and_then(|list| PathPattern::parse(list).ok());
         match list.as_ref().and_then(PathPattern::last_names) {
-            Some(names) => enter(&mut self.members, names, Candidate { certain: false, ..rule }),
+            Some(names) => {
+                mark(names);
+                enter(&mut self.members, names, Candidate { certain: false, ..rule });
+            }
             None if self.unnamed.last().is_none_or(|last| last.rule != rule.rule) => self.unnamed.push(rule),
             None => {}
         }
@@ -139,7 +145,7 @@ impl FieldIndex {
                 let parent = field.parent().map(Field::id);
                 if parent != above {
                     above = parent;
-                    members = self.members(field);
+                    members = self.members(document, field);
                 }
             }
             if named.is_empty() && members.is_empty() && self.unnamed.is_empty() {
@@ -185,31 +191,32 @@ impl FieldIndex {
         }
     }
 
-    fn may_hold(&self, sketch: usize) -> bool {
-        self.sketches[sketch / 64] >> (sketch % 64) & 1 != 0
-    }
-
     /// What may hold for a field by its own name.
     fn named(&self, document: &Document, field: Field<'_>) -> &[Candidate] {
-        // Most names are none of ours; that shows before anything is put together.
-        if let Name::Key { start, end } = field.name() {
-            let text = document.text(field.text());
-            let ours = text.get(start as usize..end as usize).and_then(sketch);
-            if !ours.is_some_and(|sketch| self.may_hold(sketch)) {
-                return NONE;
-            }
-        }
-        let Some(name) = field.last_segment() else { return NONE };
-        if !sketch(&name).is_some_and(|sketch| self.may_hold(sketch)) {
-            return NONE;
-        }
-        self.named.get(&*name).map_or(NONE, Vec::as_slice)
+        self.of(&self.named, document, field)
     }
 
     /// What may hold for a field by the name of what it is in.
-    fn members(&self, field: Field<'_>) -> &[Candidate] {
-        let name = field.parent().and_then(Field::last_segment);
-        name.and_then(|name| self.members.get(&*name)).map_or(NONE, Vec::as_slice)
+    fn members(&self, document: &Document, field: Field<'_>) -> &[Candidate] {
+        field.parent().map_or(NONE, |parent| self.of(&self.members, document, parent))
+    }
+
+    #[inline(always)]
+    fn of<'i>(&self, names: &'i Names, document: &Document, field: Field<'_>) -> &'i [Candidate] {
+        // Most names are none of ours; that shows before anything is put together.
+        if let Name::Key { start, end } = field.name() {
+            let text = document.text(field.text());
+            let Some(name) = text.get(start as usize..end as usize) else { return NONE };
+            return self.look_up(names, name);
+        }
+        field.last_segment().map_or(NONE, |name| self.look_up(names, &name))
+    }
+
+    #[inline(always)]
+    fn look_up<'i>(&self, names: &'i Names, name: &[u8]) -> &'i [Candidate] {
+        let may_hold =
+            sketch(name).is_some_and(|sketch| self.sketches[sketch / 64] >> (sketch % 64) & 1 != 0);
+        if may_hold { names.get(name).map_or(NONE, Vec::as_slice) } else { NONE }
     }
 }
 

@@ -131,8 +131,11 @@ impl Grams {
     /// vector one by one.
     #[inline(never)]
     fn look(&self, places: &[u16; LOOKS], kinds: &mut [u16; LOOKS]) {
-        for (kinds, place) in kinds.iter_mut().zip(places) {
-            *kinds = u16::from(self.filter[usize::from(*place)]);
+        const AT_ONCE: usize = 8;
+        for (kinds, places) in
+            kinds.as_chunks_mut::<AT_ONCE>().0.iter_mut().zip(places.as_chunks::<AT_ONCE>().0)
+        {
+            *kinds = places.map(|place| u16::from(self.filter[usize::from(place)]));
         }
     }
 

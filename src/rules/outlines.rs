@@ -6,7 +6,10 @@
 use fearless_simd::{Level, dispatch, prelude::*, u8x64};
 
 /// Bytes of a block.
-pub(super) const BLOCK: usize = 48;
+pub(super) const BLOCK: usize = WINDOW - 1 - FARTHEST;
+
+/// The farthest neighbour behind a byte that is looked at.
+const FARTHEST: usize = 12;
 
 /// Bytes that are looked at for a block: one before it, and those behind it that its last byte's neighbours may be.
 const WINDOW: usize = 64;
@@ -68,7 +71,6 @@ struct Classes {
     gap: u64,
     /// A digit that payment card numbers begin with. Neither `0` nor `1` (timestamps begin with that), `7` nor `9`.
     issuer: u64,
-    letter: u64,
     /// Letters, digits and `_`.
     word: u64,
 }
@@ -89,14 +91,15 @@ impl Classes {
             dot: is(b'.').to_bitmask(),
             gap: (is(b' ') | is(b'-')).to_bitmask(),
             issuer: issuer.to_bitmask(),
-            letter: letter.to_bitmask(),
             word: (digit | letter | is(b'_')).to_bitmask(),
         }
     }
 
     #[inline(always)]
     fn outlines(self) -> Outlines {
-        let Self { colon, digit, dot, gap, issuer, letter, word } = self;
+        let Self { colon, digit, dot, gap, issuer, word } = self;
+        // And `_`, which the finder sorts out.
+        let letter = word & !digit;
         // The window's first byte is the one before the block: its own bit is in the way, and shifted out at last.
         let two_digits = digit & (digit >> 1);
         let three_digits = two_digits & (digit >> 2);
