@@ -409,6 +409,7 @@ mod tests {
     use regex_automata::{meta::Regex, util::syntax};
 
     use super::*;
+    use crate::rules::tests::Noise;
 
     fn hir(regex: &str) -> Hir {
         syntax::parse_with(regex, &syntax::Config::new().unicode(false).utf8(false)).unwrap()
@@ -485,20 +486,13 @@ mod tests {
             ("(?:c|a=)(?P<hit>a*b+[ab]{2,4})", "b"),
             ("b=|(?P<hit>(?:a=)+[bc]=)", "="),
         ];
-        let mut state = 7_u64;
+        let mut noise = Noise(7);
         for (regex, anchor) in regexes {
             let around = Around::new(&Graph::new(&hir(regex)), anchor.as_bytes(), None);
             let compiled = Regex::builder().build_from_hir(&hir(regex)).unwrap();
             let (mut matches, mut refused) = (0, 0);
             for _ in 0..6000 {
-                let text: Vec<u8> = (0..12)
-                    .map(|_| {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
-                        b"abc=:b"[(state >> 33) as usize % 6]
-                    })
-                    .collect();
+                let text = noise.text(b"abc=:b", 12);
                 let passing = |range: Range<usize>| {
                     range
                         .filter(|at| text[*at..].starts_with(anchor.as_bytes()))

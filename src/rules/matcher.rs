@@ -184,6 +184,7 @@ mod tests {
     use regex_automata::util::syntax;
 
     use super::*;
+    use crate::rules::tests::Noise;
 
     fn hir(regex: &str) -> Hir {
         syntax::parse_with(regex, &syntax::Config::new().unicode(false).utf8(false)).unwrap()
@@ -226,20 +227,13 @@ mod tests {
             (r"a?=(?P<hit>[bc]+)\b", "Group"),
             ("(?:a|bc)=(?P<hit>b[abc]*)", "Before"),
         ];
-        let mut state = 11_u64;
+        let mut noise = Noise(11);
         for (regex, place) in regexes {
             let (matcher, whole) = (Matcher::new(&hir(regex)).unwrap(), compile(&[&hir(regex)]).unwrap());
             assert!(format!("{:?}", matcher.place).starts_with(place), "{regex}: {:?}", matcher.place);
             let (mut scratch, mut values) = (matcher.scratch(), 0);
             for _ in 0..4000 {
-                let text: Vec<u8> = (0..14)
-                    .map(|_| {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
-                        b"aabbcc=:@//"[(state >> 33) as usize % 11]
-                    })
-                    .collect();
+                let text = noise.text(b"aabbcc=:@//", 14);
                 let found = all(&text, |range| matcher.find(&mut scratch, &text, range));
 
                 assert_eq!(found, by_groups(&whole, &text), "{regex} in {}", String::from_utf8_lossy(&text));

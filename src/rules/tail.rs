@@ -76,6 +76,7 @@ mod tests {
     use regex_automata::{meta::Regex, util::syntax};
 
     use super::*;
+    use crate::rules::tests::Noise;
 
     fn hir(regex: &str) -> Hir {
         syntax::parse_with(regex, &syntax::Config::new().unicode(false).utf8(false)).unwrap()
@@ -101,20 +102,13 @@ mod tests {
             "(?P<hit>ab[abc=]*)",
             "(?:c|a=)(?P<hit>a*b+[ab]{2,4})",
         ];
-        let mut state = 7_u64;
+        let mut noise = Noise(7);
         for regex in regexes {
             let whole = hir(regex);
             let (head, tail) = Tail::split(&whole).unwrap();
             let (whole, head) = (built(&whole), built(&head));
             for _ in 0..4000 {
-                let text: Vec<u8> = (0..12)
-                    .map(|_| {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
-                        b"abc=:b"[(state >> 33) as usize % 6]
-                    })
-                    .collect();
+                let text = noise.text(b"abc=:b", 12);
 
                 let run = |hit: std::ops::Range<usize>| hit.start..hit.end + tail.length(&text[hit.end..]);
                 let found = hit(&head, &text).map(run);

@@ -32,6 +32,19 @@ pub(super) fn found(set: &RuleSet, document: &Document) -> Vec<String> {
     lines
 }
 
+/// Texts out of a few bytes, the same in every run.
+pub(in crate::rules) struct Noise(pub(in crate::rules) u64);
+
+impl Noise {
+    pub(in crate::rules) fn text(&mut self, alphabet: &[u8], length: usize) -> Vec<u8> {
+        let mut byte = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            alphabet[(self.0 >> 33) as usize % alphabet.len()]
+        };
+        (0..length).map(|_| byte()).collect()
+    }
+}
+
 #[test]
 fn every_shipped_sample_is_proven() {
     let failures: Vec<String> = shipped().prove().iter().map(ToString::to_string).collect();
